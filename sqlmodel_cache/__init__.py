@@ -1,0 +1,1 @@
+"""A second-level cache for SQLModel and SQLAlchemy sessions."""

@@ -1,0 +1,33 @@
+"""Two clocks: one that users may freeze, one that nobody can.
+
+`now()` is the age of values. It follows freezegun, so that a test can move past a TTL.
+`real()` drives leases, waits, time-outs and the breaker. freezegun replaces `time.monotonic`
+too, so the real functions are taken once, at import, straight from the C module.
+"""
+
+from __future__ import annotations
+
+import time
+
+# freezegun patches module attributes by identity; a reference kept inside a tuple is not one.
+_REAL = (time.monotonic, time.time)
+
+
+def now() -> float:
+    """Return wall-clock seconds since the epoch, frozen when the user froze time."""
+    return time.time()
+
+
+def frozen() -> bool:
+    """Tell whether wall-clock time is currently under a test's control."""
+    return time.time is not _REAL[1]
+
+
+def real() -> float:
+    """Return monotonic seconds that no test tool freezes."""
+    return _REAL[0]()
+
+
+def real_wall() -> float:
+    """Return wall-clock seconds since the epoch that no test tool freezes."""
+    return _REAL[1]()

@@ -1,0 +1,77 @@
+"""Names of everything in the store: `prefix:v1:{ns:table:shard}:pk`.
+
+The braces are Redis Cluster's hash tag: all four keys that one atomic step touches lie in one
+slot, while one model still spreads over `SHARDS` slots. `v1` is this layout; it changes only
+with a release that invalidates both. Primary keys arrive here already encoded, injectively, by
+`encode_pk`; nothing a user controls can reach the inside of the braces unescaped.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LAYOUT = "v1"
+SHARDS = 8  # a power of two, part of the layout
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]")
+
+
+def escape(part: str) -> str:
+    """Return `part` in the alphabet of hash tags, injectively (`%` and two or more hex digits)."""
+    return _UNSAFE.sub(lambda match: f"%{ord(match.group()):x};", part)
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The slot-wide names of one shard of one model: where its epoch lives.
+
+    `epoch` is the key of the random token that every value filled here must carry,
+    `epoch_lock` the key of the hash of whole-model writers in flight.
+    """
+
+    head: str
+    epoch: str = field(init=False, compare=False, repr=False)
+    epoch_lock: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "epoch", self.head + "!epoch")
+        object.__setattr__(self, "epoch_lock", self.head + "!epoch-lock")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """The names of one cached row. Equal entries are the same row."""
+
+    shard: Shard
+    pk: str
+
+    @property
+    def value(self) -> str:
+        """Key of the envelope."""
+        return f"{self.shard.head}:{self.pk}"
+
+    @property
+    def lock(self) -> str:
+        """Key of the hash with the reader's lease and the writers in flight."""
+        return f"{self.shard.head}!lock:{self.pk}"
+
+
+class KeySpace:
+    """All keys of one table in one namespace under one prefix. Built once, used per call."""
+
+    def __init__(self, prefix: str, namespace: str, table: str) -> None:
+        head = f"{prefix}:{LAYOUT}:{{{escape(namespace)}:{escape(table)}:"
+        self.shards = tuple(Shard(f"{head}{number}}}") for number in range(SHARDS))
+
+    def entry(self, pk: str) -> Entry:
+        """Return the names for the row whose encoded primary key is `pk`."""
+        return Entry(self.shards[crc32(pk.encode()) & (SHARDS - 1)], pk)
+
+    def __iter__(self) -> Iterator[Shard]:
+        return iter(self.shards)

@@ -1,0 +1,1 @@
+"""The coherence protocol, sans-IO: generators that yield operations and never wait."""

@@ -1,0 +1,122 @@
+"""What a transport can be asked, and what it answers.
+
+An operation is one atomic step in the store. Durations are in milliseconds, as Redis has them.
+Every operation can be repeated without harm, and a late replay of a `Release` harms nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from sqlmodel_cache.keys import Entry, Shard
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """Read value and epoch of one entry; answered by `Reply`."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class GetMany:
+    """Read many entries in as few round trips as the store allows; answered by `list[Reply]`."""
+
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Ask for the right to fill one entry; answered by a `LeaseReply`.
+
+    `token` is 32 random hex digits; `epoch` 12 random bytes, used only if none exists yet.
+    `rejected` is the SHA-1 hex digest of a value that the reader saw and could not use.
+    """
+
+    entry: Entry
+    token: str
+    epoch: bytes
+    rejected: str | None
+    duration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Store `value` if the lease is still mine and nothing was written; answered by bool."""
+
+    entry: Entry
+    token: str
+    epoch: bytes
+    value: bytes
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """Give a lease back unused, so that nobody waits for it. A lease not mine is left alone."""
+
+    entry: Entry
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Before COMMIT: delete values and leases, then block fills until `Release` or deadline."""
+
+    writer: str
+    entries: tuple[Entry, ...]
+    shards: tuple[Shard, ...]
+    duration: int
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """After COMMIT: delete values and leases again, unconditionally, and lift my fence.
+
+    For `shards`, "delete the value" means: delete the epoch, so that every value under it dies.
+    """
+
+    writer: str
+    entries: tuple[Entry, ...]
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Let `seconds` of real time pass. Performed by the driver, never by the store."""
+
+    seconds: float
+
+
+Op: TypeAlias = Get | GetMany | Lease | Fill | Abandon | Fence | Release | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What `Get` saw: the envelope and the current epoch, None where the key is absent."""
+
+    value: bytes | None
+    epoch: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The lease is mine; a fill must carry this epoch."""
+
+    epoch: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """Another reader is filling this entry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A writer is committing this entry: read the database and fill nothing."""
+
+
+# A value of the current epoch appeared meanwhile: the answer to `Lease` is then a `Reply`.
+LeaseReply: TypeAlias = Granted | Leased | Fenced | Reply
