@@ -1,0 +1,52 @@
+# Needs Python >= 3.11 and pip; the rest is fetched into .venv at first use, and again when setup.cfg changes.
+#   make test ARGS="-k lease"      a selection          make test WORKERS=0      in one process
+#   make demo REDIS=redis://...    through Redis        make venv PYTHON=...     another Python
+
+VENV    ?= .venv
+REDIS   ?=
+ARGS    ?=
+# Two workers have a Redis each. One server given by URL serves one worker.
+WORKERS ?= $(if $(SQLMODEL_CACHE_TEST_REDIS_URL),0,2)
+PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+BIN     := $(VENV)/bin
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+venv: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench  ## everything into .venv
+
+demo: $(VENV)/.demo  ## real data read and written, with and without the cache
+	@$(BIN)/python -m examples.demo $(REDIS)
+
+test: $(VENV)/.test  ## the whole suite, on real servers, with branch coverage
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term $(ARGS)
+
+lint: $(VENV)/.lint  ## style and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.lint $(VENV)/.test  ## mypy --strict, and pyright on the public face
+	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python $(wildcard sqlmodel_cache/__init__.py sqlmodel_cache/api.py tests/typing)
+
+bench: $(VENV)/.bench  ## each target of the performance table, as a ratio
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the virtual environments and everything generated
+	rm -rf .venv* build dist *.egg-info .coverage* .hypothesis .pytest_cache .mypy_cache .ruff_cache
+
+# What an extra of setup.cfg needs. PIN narrows a version: make test VENV=.venv-20 PIN='sqlalchemy<2.1'
+$(VENV)/.%: setup.cfg | $(BIN)/pip
+	@echo "installing the extra '$*' into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]' $(if $(PIN),'$(PIN)')
+	@touch $@
+
+# Some systems split ensurepip off: then the pip that is there fills the environment.
+$(BIN)/pip:
+	@test -n "$(PYTHON)" || { echo "no Python >= 3.11 found: name one with PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) >/dev/null 2>&1 || { \
+		$(PYTHON) -m venv --without-pip --clear $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
+
+.PHONY: help venv demo test lint types bench clean
