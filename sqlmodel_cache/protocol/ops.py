@@ -1,7 +1,8 @@
 """What a transport can be asked, and what it answers.
 
 An operation is one atomic step in the store. Durations are in milliseconds, as Redis has them.
-Every operation can be repeated without harm, and a late replay of a `Release` harms nothing.
+A client that retries may have any operation executed twice, the second time after others have
+passed; every one can bear it (`tests/protocol` replays each of them at each moment).
 """
 
 from __future__ import annotations
@@ -31,8 +32,14 @@ class GetMany:
 class Lease:
     """Ask for the right to fill one entry; answered by a `LeaseReply`.
 
-    `token` is 32 random hex digits; `epoch` 12 random bytes, used only if none exists yet.
+    `token` is 32 random hex digits; `epoch` 12 bytes from which one is minted if none exists.
     `rejected` is the SHA-1 hex digest of a value that the reader saw and could not use.
+
+    What the store creates here is new each time, by its own clock, so that a late replay can
+    bring nothing back to life: the grant is named `token` plus the store's microseconds (else
+    a fill from before a commit would find its dead lease alive again), and a minted epoch has
+    them, modulo 2**32 and big-endian, as its bytes 4 to 7 (else a deleted epoch would return,
+    and every value under it). While a grant lives, its token is answered the same grant.
     """
 
     entry: Entry
@@ -44,7 +51,10 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Fill:
-    """Store `value` if the lease is still mine and nothing was written; answered by bool."""
+    """Store `value` if the lease is still mine and nothing was written; answered by bool.
+
+    `token` is the grant's, `epoch` too. Stored or refused: if the lease was mine, it is spent.
+    """
 
     entry: Entry
     token: str
@@ -55,7 +65,10 @@ class Fill:
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """Give a lease back unused, so that nobody waits for it. A lease not mine is left alone."""
+    """Give a lease back unused, so that nobody waits for it. A lease not mine is left alone.
+
+    `token` is the grant's.
+    """
 
     entry: Entry
     token: str
@@ -103,9 +116,10 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The lease is mine; a fill must carry this epoch."""
+    """The lease is mine; a fill must carry this epoch and this token, the name of the grant."""
 
     epoch: bytes
+    token: str
 
 
 @dataclass(frozen=True, slots=True)

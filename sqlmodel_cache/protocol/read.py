@@ -38,7 +38,7 @@ Verify: TypeAlias = Callable[[bytes, bytes], object]
 
 
 def new_token() -> str:
-    """Return 128 random bits as hex: a lease token or a writer id."""
+    """Return 128 random bits as hex: what a lease is asked with, or a writer id."""
     return urandom(16).hex()
 
 
@@ -58,7 +58,7 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease that is mine: the right to fill `entry` under `epoch`."""
+    """A lease that is mine: the right to fill `entry` under `epoch`. `token` names the grant."""
 
     entry: Entry
     token: str
@@ -107,7 +107,7 @@ def after_miss(
     while True:
         answer = yield Lease(entry, token, new_epoch(), rejected, patience.lease)
         if isinstance(answer, Granted):
-            return Miss(Held(entry, token, answer.epoch))
+            return Miss(Held(entry, answer.token, answer.epoch))
         if isinstance(answer, Fenced):
             return Miss(None)
         if isinstance(answer, Leased):
