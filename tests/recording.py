@@ -19,12 +19,7 @@ _NOISE = frozenset({"hello", "auth", "select", "client|setinfo", "client|setname
 
 
 class Statements(list[str]):
-    """The SQL sent so far, one string per call of the driver."""
-
-    @property
-    def count(self) -> int:
-        """How many there are."""
-        return len(self)
+    """The SQL sent so far, one string per call of the driver; `len()` counts them."""
 
     def starting(self, verb: str) -> list[str]:
         """Return the statements that begin with `verb`, for example "SELECT"."""

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -205,6 +207,13 @@ def run_at_import(tree: ast.Module) -> Iterator[ast.Import | ast.ImportFrom]:
             pending.extend(node.orelse)
         elif not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
             pending.extend(ast.iter_child_nodes(node))
+
+
+def test_import_needs_no_greenlet():
+    """The library can be imported without greenlet, which SQLAlchemy 2.1 installs no more."""
+    code = f"import sys; sys.modules['greenlet'] = None; import {PACKAGE}"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_exports():

@@ -100,31 +100,26 @@ class PostgresServer(ServerProcess):
             return False
         return True
 
-    def account(self) -> dict[str, object]:
-        """Return `nobody` for root, and no change for everybody else."""
-        if os.geteuid() != 0:
-            return {}
-        nobody = pwd.getpwnam("nobody")
-        return {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-
     def _binary(self, name: str) -> str:
         return str(self._install / "pginstall" / "bin" / name)
 
     def _run(self, name: str, *arguments: str) -> None:
         command = (self._binary(name), *arguments)
         with self.log.open("ab") as log:
-            code = subprocess.call(  # type: ignore[call-overload]
+            code = subprocess.call(
                 command,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                **self.account(),
+                **self.account,
             )
         if code != 0:
             raise RuntimeError(f"{name} failed: {self.log.read_text()[-2000:]}")
 
     def _settle_as_nobody(self) -> None:
+        nobody = pwd.getpwnam("nobody")
+        self.account = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
         self._own_folder()
         if not self._reachable(self._binary("postgres"), "--version"):
             # The libraries are found relative to the binaries, one folder further up.
@@ -132,29 +127,32 @@ class PostgresServer(ServerProcess):
             copytree(self._install / "pginstall", copy / "pginstall", symlinks=True)
             libraries = f"{self._install.name}.libs"
             copytree(self._install.parent / libraries, self.folder / libraries)
+            for place, _, files in os.walk(self.folder):
+                for path in (place, *(os.path.join(place, file) for file in files)):
+                    os.chown(path, self.account["user"], self.account["group"])
             self._install = copy
 
     def _own_folder(self) -> None:
-        nobody = pwd.getpwnam("nobody")
         for base in (None, "/tmp", "/var/tmp"):
             if base is not None:
                 rmtree(self.folder)
                 self.folder = Path(tempfile.mkdtemp(prefix="sqlmodel-cache-postgres-", dir=base))
-            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
-            if self._reachable("/bin/sh", "-c", ":"):
+            os.chown(self.folder, self.account["user"], self.account["group"])
+            # As an absolute path: the working directory is entered before the account changes.
+            if self._reachable("/bin/sh", "-c", 'cd "$0"', str(self.folder)):
                 return
         raise missing("root finds no folder for temporary files that `nobody` can reach")
 
     def _reachable(self, *command: str) -> bool:
         try:
-            code = subprocess.call(  # type: ignore[call-overload]
+            code = subprocess.call(
                 command,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                **self.account(),
+                **self.account,
             )
         except PermissionError:
             return False
-        return bool(code == 0)
+        return code == 0

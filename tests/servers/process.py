@@ -15,7 +15,7 @@ import time
 import weakref
 from pathlib import Path
 from shutil import rmtree
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,14 @@ def free_port() -> int:
         return port
 
 
+class Account(TypedDict, total=False):
+    """The arguments of `subprocess` that name a user; without any, it is the present one."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
 class ServerProcess:
     """One server: `start`, `stop`, `kill`, `pause`, `resume`, `restart`, `close`.
 
@@ -40,8 +48,9 @@ class ServerProcess:
     ask whether it answers.
     """
 
-    name = "server"
-    polite: signal.Signals = signal.SIGTERM
+    name: ClassVar[str] = "server"
+    polite: ClassVar[signal.Signals] = signal.SIGTERM
+    account: Account = {}  # whom to run as
 
     def __init__(self, *, port: int | None = None) -> None:
         self.port = port or free_port()
@@ -56,10 +65,6 @@ class ServerProcess:
     def answers(self) -> bool:
         """Ask the server something; False where it is not ready yet."""
         raise NotImplementedError
-
-    def account(self) -> dict[str, object]:
-        """Return the `subprocess` arguments that name the user to run as."""
-        return {}
 
     @property
     def running(self) -> bool:
@@ -81,18 +86,18 @@ class ServerProcess:
         """Start the server and return when it answers."""
         assert not self.running, f"{self.name} is running already"
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # type: ignore[call-overload]
+            self._process = subprocess.Popen(
                 self.command(),
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the terminal is for pytest
-                **self.account(),
+                **self.account,
             )
         deadline = time.monotonic() + PATIENCE
         while not self.answers():
-            if not self.running or time.monotonic() > deadline:
+            if self._process.poll() is not None or time.monotonic() > deadline:
                 self.kill()
                 raise RuntimeError(f"{self.name} did not start: {self.log.read_text()[-2000:]}")
             time.sleep(0.01)

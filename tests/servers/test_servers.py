@@ -38,7 +38,7 @@ def test_databases_answer(fixture, request, sql):
         connection.execute(text("DROP TABLE probe"))
     engine.dispose()
     assert statements.starting("select") == ["SELECT id FROM probe"]
-    assert statements.count == 4
+    assert len(statements) == 4
 
 
 @pytest.mark.parametrize("fixture", ["sqlite_url", "postgres_url", "mariadb_url"])
