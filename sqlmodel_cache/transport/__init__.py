@@ -1,1 +1,14 @@
-"""."""
+"""Stores: what carries out the protocol's operations. Knows keys and bytes, no models."""
+
+from sqlmodel_cache.transport._protocols import AsyncCacheTransport, CacheTransport
+from sqlmodel_cache.transport.async_ import RedisAsyncTransport
+from sqlmodel_cache.transport.memory import MemoryTransport
+from sqlmodel_cache.transport.sync import RedisSyncTransport
+
+__all__ = (
+    "AsyncCacheTransport",
+    "CacheTransport",
+    "MemoryTransport",
+    "RedisAsyncTransport",
+    "RedisSyncTransport",
+)

@@ -1,0 +1,207 @@
+"""Operations as Redis commands, and replies as what the protocol understands.
+
+Shared by the sync and the async transport, which only send. A plan is a list of pipelines; each
+command in it touches one slot, so the same plan serves a Redis Cluster. Scripts are called by
+digest; a server that lost them (restart, SCRIPT FLUSH, failover) gets the same commands once more
+with their source, which is harmless: every operation may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib.resources import files
+from typing import Any, Final, TypeAlias, TypeVar
+
+from sqlmodel_cache.keys import Entry, Shard
+from sqlmodel_cache.protocol.ops import (
+    Abandon,
+    Fence,
+    Fenced,
+    Fill,
+    Get,
+    GetMany,
+    Granted,
+    Lease,
+    Leased,
+    LeaseReply,
+    Op,
+    Release,
+    Reply,
+)
+
+T = TypeVar("T")
+Command: TypeAlias = tuple[Any, ...]
+
+EPOCH_LIFE: Final = 30 * 24 * 3600 * 1000  # milliseconds; every lease renews it
+PER_PIPELINE: Final = 500  # rows: one round trip
+PER_SCRIPT: Final = 100  # rows: well below a millisecond of the server's only thread
+
+_LUA: Final = files("sqlmodel_cache.transport") / "lua"
+_PRELUDE: Final = (_LUA / "prelude.lua").read_text("ascii")
+
+
+class Script:
+    """One atomic step in Lua. `source` is what the server gets: the prelude, then the file."""
+
+    def __init__(self, name: str) -> None:
+        self.source = _PRELUDE + (_LUA / f"{name}.lua").read_text("ascii")
+        self.digest = sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+        _SOURCES[self.digest] = self.source
+
+    def __call__(self, keys: Sequence[str], *args: object) -> Command:
+        """Return the command that runs it; all keys must lie in one slot."""
+        return ("EVALSHA", self.digest, len(keys), *keys, *args)
+
+
+_SOURCES: Final[dict[str, str]] = {}
+LEASE: Final = Script("lease")
+FILL: Final = Script("fill")
+ABANDON: Final = Script("abandon")
+FENCE: Final = Script("fence")
+RELEASE: Final = Script("release")
+MODEL_FENCE: Final = Script("model_fence")
+MODEL_RELEASE: Final = Script("model_release")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to send, pipeline by pipeline, and how to read all the replies in a row."""
+
+    pipelines: list[list[Command]]
+    read: Callable[[list[Any]], Any]
+
+
+def plan(op: Op, *, cluster: bool) -> Plan:
+    """Return how to carry out `op`; on a `cluster` no command spans two slots."""
+    return _PLANNERS[type(op)](op, cluster)
+
+
+def with_source(commands: Iterable[Command]) -> list[Command]:
+    """Return the same commands for a server that does not know our scripts."""
+    return [
+        ("EVAL", _SOURCES[command[1]], *command[2:]) if command[0] == "EVALSHA" else command
+        for command in commands
+    ]
+
+
+def is_unknown_script(error: Exception) -> bool:
+    """Tell whether a client's exception is the server's NOSCRIPT."""
+    return type(error).__name__ == "NoScriptError"
+
+
+def _single(command: Command, read: Callable[[Any], Any]) -> Plan:
+    return Plan([[command]], lambda replies: read(replies[0]))
+
+
+def _get(op: Get, _cluster: bool) -> Plan:
+    entry = op.entry
+    return _single(("MGET", entry.value, entry.shard.epoch), lambda found: Reply(*found))
+
+
+def _get_many(op: GetMany, cluster: bool) -> Plan:
+    if cluster:
+        groups = [part for entries in _by_shard(op.entries) for part in _chunks(entries)]
+    else:
+        groups = list(_chunks(op.entries))
+    commands: list[Command] = []
+    epochs: list[list[Shard]] = []
+    for group in groups:
+        shards = list(dict.fromkeys(entry.shard for entry in group))
+        epochs.append(shards)
+        keys = [entry.value for entry in group] + [shard.epoch for shard in shards]
+        commands.append(("MGET", *keys))
+
+    def read(replies: list[list[bytes | None]]) -> list[Reply]:
+        found: dict[Entry, Reply] = {}
+        for group, shards, values in zip(groups, epochs, replies, strict=True):
+            current = dict(zip(shards, values[len(group) :], strict=True))
+            for entry, value in zip(group, values, strict=False):
+                found[entry] = Reply(value, current[entry.shard])
+        return [found[entry] for entry in op.entries]
+
+    # The MGETs of a Cluster may share a pipeline; elsewhere each is one round trip already.
+    per_pipeline = len(commands) if cluster else 1
+    return Plan([list(part) for part in _chunks(commands, per_pipeline or 1)], read)
+
+
+def _lease(op: Lease, _cluster: bool) -> Plan:
+    rejected = op.rejected or ""
+    args = (op.token, op.epoch, rejected, op.duration, EPOCH_LIFE)
+    return _single(LEASE(_four(op.entry), *args), _read_lease)
+
+
+def _read_lease(answer: list[Any]) -> LeaseReply:
+    code = answer[0]
+    if code == 0:
+        return Granted(answer[1], answer[2].decode())
+    if code == 1:
+        return Leased()
+    if code == 2:
+        return Fenced()
+    return Reply(answer[1], answer[2])
+
+
+def _fill(op: Fill, _cluster: bool) -> Plan:
+    return _single(FILL(_four(op.entry), op.token, op.epoch, op.value, op.ttl), bool)
+
+
+def _abandon(op: Abandon, _cluster: bool) -> Plan:
+    return _single(ABANDON([op.entry.lock], op.token), _nothing)
+
+
+def _fence(op: Fence, _cluster: bool) -> Plan:
+    return _writes(op, (op.writer, op.duration), FENCE, MODEL_FENCE)
+
+
+def _release(op: Release, _cluster: bool) -> Plan:
+    return _writes(op, (op.writer,), RELEASE, MODEL_RELEASE)
+
+
+def _writes(op: Fence | Release, args: tuple[object, ...], rows: Script, model: Script) -> Plan:
+    calls = [
+        (len(part), rows([key for e in part for key in (e.value, e.lock)], *args))
+        for entries in _by_shard(op.entries)
+        for part in _chunks(entries, PER_SCRIPT)
+    ]
+    calls += [(1, model([s.epoch, s.epoch_lock], *args)) for s in dict.fromkeys(op.shards)]
+    pipelines: list[list[Command]] = []
+    room = 0
+    for size, command in calls:
+        if size > room:
+            pipelines.append([])
+            room = PER_PIPELINE
+        pipelines[-1].append(command)
+        room -= size
+    return Plan(pipelines, _nothing)
+
+
+def _nothing(_: object) -> None:
+    return None
+
+
+def _four(entry: Entry) -> list[str]:
+    return [entry.value, entry.lock, entry.shard.epoch, entry.shard.epoch_lock]
+
+
+def _by_shard(entries: Iterable[Entry]) -> list[list[Entry]]:
+    groups: dict[Shard, dict[Entry, None]] = {}
+    for entry in entries:
+        groups.setdefault(entry.shard, {})[entry] = None
+    return [list(group) for group in groups.values()]
+
+
+def _chunks(items: Sequence[T], size: int = PER_PIPELINE) -> Iterator[Sequence[T]]:
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
+_PLANNERS: Final[dict[type, Callable[[Any, bool], Plan]]] = {
+    Get: _get,
+    GetMany: _get_many,
+    Lease: _lease,
+    Fill: _fill,
+    Abandon: _abandon,
+    Fence: _fence,
+    Release: _release,
+}

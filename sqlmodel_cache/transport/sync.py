@@ -1,0 +1,74 @@
+"""Redis through a `redis.Redis` or `redis.RedisCluster`, for threads."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel_cache.protocol.ops import Get, Op, Reply
+from sqlmodel_cache.transport.clients import is_cluster, vet
+from sqlmodel_cache.transport.commands import Command, is_unknown_script, plan, with_source
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+
+class RedisSyncTransport:
+    """Speaks the full protocol through a client that is used as it is and never closed.
+
+    `client` must return bytes (no `decode_responses`) and come from redis-py 5 or later;
+    anything else raises `ConfigurationError`.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        vet(client, transport="RedisSyncTransport", is_async=False)
+        self._client: Any = client
+        self._cluster = is_cluster(client)
+
+    def __repr__(self) -> str:
+        return f"<RedisSyncTransport {type(self._client).__name__}>"
+
+    def get(self, key: str) -> bytes | None:
+        """Return cached bytes or None if the key does not exist."""
+        found: bytes | None = self._client.get(key)
+        return found
+
+    def set(self, key: str, value: bytes, ttl: int) -> None:
+        """Store `value` under `key` with an expiry of `ttl` seconds; none at all if it is 0."""
+        if ttl > 0:
+            self._client.set(key, value, ex=ttl)
+        else:
+            self._client.delete(key)
+
+    def delete(self, *keys: str) -> None:
+        """Remove one or more keys from the cache; without keys nothing is sent."""
+        if keys:
+            self._client.delete(*keys)
+
+    def perform(self, op: Op) -> Any:
+        """Carry out one operation and return its reply; raises what the client raises."""
+        if type(op) is Get:  # the hot path: one plain command, no plan
+            entry = op.entry
+            value, epoch = self._client.execute_command("MGET", entry.value, entry.shard.epoch)
+            return Reply(value, epoch)
+        what = plan(op, cluster=self._cluster)
+        replies: list[Any] = []
+        for commands in what.pipelines:
+            replies += self._send_known(commands)
+        return what.read(replies)
+
+    def _send_known(self, commands: list[Command]) -> list[Any]:
+        try:
+            return self._send(commands)
+        except Exception as error:
+            if not is_unknown_script(error):
+                raise
+        return self._send(with_source(commands))
+
+    def _send(self, commands: list[Command]) -> list[Any]:
+        if len(commands) == 1:
+            return [self._client.execute_command(*commands[0])]
+        with self._client.pipeline(transaction=False) as pipe:
+            for command in commands:
+                pipe.execute_command(*command)
+            replies: list[Any] = pipe.execute()
+        return replies
