@@ -38,10 +38,12 @@ _SKIPPED = "no server: "
 def _obtain(server: str, provide: Callable[[], T]) -> T:
     try:
         return provide()
-    except Unavailable as error:
-        pytest.skip(f"{_SKIPPED}{server}: {error}")
-    except AskedFor as error:
-        pytest.fail(f"{server} was asked for: {error}", pytrace=False)
+    except (Unavailable, AskedFor) as error:
+        failure = error
+    # Outside of the handler, so that the report is one line and not three tracebacks.
+    if isinstance(failure, AskedFor):
+        pytest.fail(f"{server} was asked for: {failure}", pytrace=False)
+    pytest.skip(f"{_SKIPPED}{server}: {failure}")
 
 
 def _redis(stack: ExitStack) -> str:
