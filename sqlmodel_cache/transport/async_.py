@@ -1,19 +1,34 @@
 """Redis through a `redis.asyncio.Redis` or its Cluster client, for tasks.
 
-The twin of `sync`. The client's package is not imported here: no event loop is needed to
-import this library.
+The twin of `sync`, and one thing more: operations of one turn of the event loop travel together.
+The first to come goes at once, as one plain command; while it is under way, whatever else the
+turn brings leaves as one pipeline at its end, all lookups in one MGET. Nobody waits for anything
+but the end of the turn, and a thousand tasks do not need a thousand connections.
+
+The client's package is not imported here: no event loop is needed to import this library.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from sqlmodel_cache.protocol.ops import Get, Op, Reply
+from sqlmodel_cache.protocol.ops import Fence, Get, GetMany, Op, Release, Reply
 from sqlmodel_cache.transport.clients import is_cluster, vet
-from sqlmodel_cache.transport.commands import Command, is_unknown_script, plan, with_source
+from sqlmodel_cache.transport.commands import (
+    Command,
+    is_unknown_script,
+    plan,
+    plan_together,
+    with_source,
+)
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+
+Passenger: TypeAlias = "tuple[Op, asyncio.Future[Any]]"
+
+_PIPELINES_OF_THEIR_OWN: Final = frozenset({Fence, Release, GetMany})
 
 
 class RedisAsyncTransport:
@@ -27,6 +42,9 @@ class RedisAsyncTransport:
         vet(client, transport="RedisAsyncTransport", is_async=True)
         self._client: Any = client
         self._cluster = is_cluster(client)
+        self._under_way = 0
+        self._waiting: list[Passenger] = []
+        self._journeys: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 
     def __repr__(self) -> str:
         return f"<RedisAsyncTransport {type(self._client).__name__}>"
@@ -50,17 +68,72 @@ class RedisAsyncTransport:
 
     async def perform(self, op: Op) -> Any:
         """Carry out one operation and return its reply; raises what the client raises."""
-        if type(op) is Get:  # the hot path: one plain command, no plan
-            entry = op.entry
-            value, epoch = await self._client.execute_command(
-                "MGET", entry.value, entry.shard.epoch
-            )
-            return Reply(value, epoch)
-        what = plan(op, cluster=self._cluster)
-        replies: list[Any] = []
-        for commands in what.pipelines:
-            replies += await self._send_known(commands)
-        return what.read(replies)
+        if self._under_way and type(op) not in _PIPELINES_OF_THEIR_OWN:
+            return await self._board(op)
+        self._under_way += 1
+        try:
+            if type(op) is Get:  # the hot path: one plain command, no plan
+                entry = op.entry
+                value, epoch = await self._client.execute_command(
+                    "MGET", entry.value, entry.shard.epoch
+                )
+                return Reply(value, epoch)
+            what = plan(op, cluster=self._cluster)
+            replies: list[Any] = []
+            for commands in what.pipelines:
+                replies += await self._send_known(commands)
+            return what.read(replies)
+        finally:
+            self._under_way -= 1
+
+    def _board(self, op: Op) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        if not self._waiting or self._waiting[0][1].get_loop() is not loop:
+            self._waiting = []  # a loop that died in mid-turn took its passengers with it
+            loop.call_soon(self._depart)
+        future: asyncio.Future[Any] = loop.create_future()
+        self._waiting.append((op, future))
+        return future
+
+    def _depart(self) -> None:
+        passengers, self._waiting = self._waiting, []
+        # A task of its own: that one of the passengers is cancelled is nothing to the others.
+        journey = asyncio.get_running_loop().create_task(self._travel(passengers))
+        self._journeys.add(journey)
+        journey.add_done_callback(self._journeys.discard)
+
+    async def _travel(self, passengers: list[Passenger]) -> None:
+        self._under_way += 1
+        try:
+            answers = await self._perform_together([op for op, _ in passengers])
+        except BaseException as error:  # every passenger hears of it, whatever it is
+            answers = [error] * len(passengers)
+            if isinstance(error, asyncio.CancelledError):  # the loop ends
+                for _, future in passengers:
+                    future.cancel()
+                raise
+        finally:
+            self._under_way -= 1
+        for (_, future), answer in zip(passengers, answers, strict=True):
+            if future.done():  # cancelled meanwhile
+                continue
+            if isinstance(answer, BaseException):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)
+
+    async def _perform_together(self, ops: list[Op]) -> list[Any]:
+        what = plan_together(ops, cluster=self._cluster)
+        (commands,) = what.pipelines
+        replies = await self._send(commands, raise_on_error=False)
+        unknown = [number for number, reply in enumerate(replies) if is_unknown_script(reply)]
+        if unknown:
+            again = with_source(commands[number] for number in unknown)
+            repeated = await self._send(again, raise_on_error=False)
+            for number, reply in zip(unknown, repeated, strict=True):
+                replies[number] = reply
+        answers: list[Any] = what.read(replies)
+        return answers
 
     async def _send_known(self, commands: list[Command]) -> list[Any]:
         try:
@@ -70,11 +143,11 @@ class RedisAsyncTransport:
                 raise
         return await self._send(with_source(commands))
 
-    async def _send(self, commands: list[Command]) -> list[Any]:
-        if len(commands) == 1:
+    async def _send(self, commands: list[Command], *, raise_on_error: bool = True) -> list[Any]:
+        if len(commands) == 1 and raise_on_error:
             return [await self._client.execute_command(*commands[0])]
         async with self._client.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
-            replies: list[Any] = await pipe.execute()
+            replies: list[Any] = await pipe.execute(raise_on_error=raise_on_error)
         return replies

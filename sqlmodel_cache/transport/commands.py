@@ -78,6 +78,32 @@ def plan(op: Op, *, cluster: bool) -> Plan:
     return _PLANNERS[type(op)](op, cluster)
 
 
+def plan_together(ops: Sequence[Op], *, cluster: bool) -> Plan:
+    """Return how to carry out single-command operations in one pipeline.
+
+    Its `read` takes replies of which some may be exceptions, and returns an answer, or the
+    exception, for each operation.
+    """
+    gets = tuple(dict.fromkeys(op.entry for op in ops if isinstance(op, Get)))
+    lookups = plan(GetMany(gets), cluster=cluster)
+    others = [
+        (number, plan(op, cluster=cluster)) for number, op in enumerate(ops) if type(op) is not Get
+    ]
+    commands = [command for pipeline in lookups.pipelines for command in pipeline]
+    split = len(commands)
+    commands += [what.pipelines[0][0] for _, what in others]
+
+    def read(replies: list[Any]) -> list[Any]:
+        failed = next((reply for reply in replies[:split] if isinstance(reply, Exception)), None)
+        found = {} if failed else dict(zip(gets, lookups.read(replies[:split]), strict=True))
+        answers = [found.get(op.entry, failed) if isinstance(op, Get) else None for op in ops]
+        for (number, what), reply in zip(others, replies[split:], strict=True):
+            answers[number] = reply if isinstance(reply, Exception) else what.read([reply])
+        return answers
+
+    return Plan([commands], read)
+
+
 def with_source(commands: Iterable[Command]) -> list[Command]:
     """Return the same commands for a server that does not know our scripts."""
     return [
@@ -86,8 +112,8 @@ def with_source(commands: Iterable[Command]) -> list[Command]:
     ]
 
 
-def is_unknown_script(error: Exception) -> bool:
-    """Tell whether a client's exception is the server's NOSCRIPT."""
+def is_unknown_script(error: object) -> bool:
+    """Tell whether what a client raised, or returned, is the server's NOSCRIPT."""
     return type(error).__name__ == "NoScriptError"
 
 
@@ -104,7 +130,7 @@ def _get_many(op: GetMany, cluster: bool) -> Plan:
     if cluster:
         groups = [part for entries in _by_shard(op.entries) for part in _chunks(entries)]
     else:
-        groups = list(_chunks(op.entries))
+        groups = list(_chunks(list(dict.fromkeys(op.entries))))
     commands: list[Command] = []
     epochs: list[list[Shard]] = []
     for group in groups:

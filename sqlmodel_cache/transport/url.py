@@ -1,0 +1,238 @@
+"""A URL -> stores for the sync and the async sessions of one process, built when first used.
+
+The clients built here never make a request wait long: no retries, sub-second time-outs, no
+health checks; what fails is the breaker's business. No message, repr or log has a password.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlsplit
+
+from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.transport.memory import MemoryTransport
+from sqlmodel_cache.transport.per_loop import PerLoopTransport
+from sqlmodel_cache.transport.sync import RedisSyncTransport
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+TIME_OUT: Final = 0.5  # seconds, for a reply and for a connection
+_UNBOUNDED: Final = 2**31
+
+
+class MemoryPair:
+    """`memory://`: one store for both kinds of sessions."""
+
+    is_transport_pair: Final = True
+    blocks: Final = False
+
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        self.sync = self.async_ = MemoryTransport(**options)
+
+    def __repr__(self) -> str:
+        return f"<MemoryPair {self.sync!r}>"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+    async def aclose(self) -> None:
+        """Nothing is open."""
+
+
+class RedisPair:
+    """`redis://`, `rediss://`, `unix://`: a pool for threads, and one per event loop."""
+
+    is_transport_pair: Final = True
+    blocks: Final = True
+
+    def __init__(self, where: str, url: str, options: Mapping[str, Any]) -> None:
+        self._where = where
+        self._url = url
+        self._options = dict(options)
+        self._lock = Lock()
+        self._client: Any = None
+        self._sync: RedisSyncTransport | None = None
+        self._async: PerLoopTransport | None = None
+
+    def __repr__(self) -> str:
+        return f"<RedisPair {self._where}>"
+
+    @property
+    def sync(self) -> RedisSyncTransport:
+        """The transport for threads."""
+        if self._sync is None:
+            with self._lock:
+                if self._client is None:
+                    self._client = self._build_sync()
+                self._sync = RedisSyncTransport(self._client)
+        return self._sync
+
+    @property
+    def async_(self) -> PerLoopTransport:
+        """The transport for tasks, of whatever event loop runs."""
+        if self._async is None:
+            with self._lock:
+                if self._async is None:
+                    self._async = PerLoopTransport(self._build_async)
+        return self._async
+
+    def close(self) -> None:
+        """Close every connection made so far; the pair can be used again afterwards.
+
+        Those of an event loop that runs at the moment close in its next turn.
+        """
+        with self._lock:
+            client, self._client, self._sync = self._client, None, None
+        if client is not None:
+            client.close()
+        if self._async is not None:
+            self._async.close()
+
+    async def aclose(self) -> None:
+        """Close every connection made so far; those of the running loop are awaited."""
+        if self._async is not None:
+            await self._async.aclose()
+        self.close()
+
+    def _build_sync(self) -> Any:
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        return Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **self._options)
+
+    def _build_async(self) -> Any:
+        from redis.asyncio import Redis
+        from redis.asyncio.retry import Retry
+        from redis.backoff import NoBackoff
+
+        return Redis.from_url(self._url, retry=Retry(NoBackoff(), 0), **self._options)
+
+
+TransportPair = MemoryPair | RedisPair
+
+
+def open_url(url: str) -> TransportPair:
+    """Return the stores behind `url`; connects to nothing yet.
+
+    `memory://?max_entries=5000`, `redis://user:password@host:6379/0?socket_timeout=0.2`,
+    `rediss://...?ssl_ca_certs=...`, `unix:///path/to/socket?db=1`. Time-outs are in seconds.
+
+    Raises `ConfigurationError` for an unknown scheme or option and for a value of a wrong type.
+    """
+    scheme, separator, _ = url.partition("://")
+    if not separator or scheme not in _OPTIONS:
+        raise ConfigurationError(
+            f"A cache URL begins with {', '.join(f'{known}://' for known in _OPTIONS)}; "
+            f"this one does not{f' ({scheme}://)' if separator else ''}."
+        )
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ConfigurationError(
+            f"The {scheme}:// URL of the cache has a broken host or port."
+        ) from None
+    options = _read_options(scheme, parts.query)
+    if scheme == "memory":
+        if parts.netloc or parts.path:
+            raise ConfigurationError("memory:// takes options only: memory://?max_entries=5000")
+        return MemoryPair(options)
+    if scheme == "unix" and not parts.path:
+        raise ConfigurationError("unix:// needs the path of a socket: unix:///run/redis.sock")
+    if scheme != "unix":
+        _check_database(scheme, parts.path)
+    host = f"{parts.hostname or 'localhost'}:{port or 6379}" if scheme != "unix" else parts.path
+    defaults = {
+        "socket_timeout": TIME_OUT,
+        "socket_connect_timeout": TIME_OUT,
+        "max_connections": _UNBOUNDED,
+        "health_check_interval": 0,
+        "protocol": 2,
+    }
+    return RedisPair(
+        f"{scheme}://{host}", parts._replace(query="").geturl(), {**defaults, **options}
+    )
+
+
+def _check_database(scheme: str, path: str) -> None:
+    if path.strip("/") and not path.strip("/").isdigit():
+        raise ConfigurationError(
+            f"The path of a {scheme}:// URL is the number of the database: {scheme}://host:6379/0"
+        )
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+def _database(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError
+    return value
+
+
+def _yes(text: str) -> bool:
+    return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+        text.lower()
+    ]
+
+
+def _protocol(text: str) -> int:
+    return {"2": 2, "3": 3}[text]
+
+
+_SOCKET: Final[dict[str, Callable[[str], Any]]] = {
+    "db": _database,
+    "username": str,
+    "password": str,
+    "client_name": str,
+    "socket_timeout": _seconds,
+    "socket_connect_timeout": _seconds,
+    "max_connections": _count,
+    "protocol": _protocol,
+}
+_TCP: Final[dict[str, Callable[[str], Any]]] = {**_SOCKET, "socket_keepalive": _yes}
+_OPTIONS: Final[dict[str, dict[str, Callable[[str], Any]]]] = {
+    "memory": {"max_entries": _count},
+    "redis": _TCP,
+    "rediss": {
+        **_TCP,
+        "ssl_ca_certs": str,
+        "ssl_certfile": str,
+        "ssl_keyfile": str,
+        "ssl_cert_reqs": str,
+        "ssl_check_hostname": _yes,
+    },
+    "unix": _SOCKET,
+}
+
+
+def _read_options(scheme: str, query: str) -> dict[str, Any]:
+    known = _OPTIONS[scheme]
+    options: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in known:
+            raise ConfigurationError(
+                f"{scheme}:// has no option {name!r}; it has {', '.join(sorted(known))}."
+            )
+        try:
+            options[name] = known[name](text)
+        except (ValueError, KeyError):
+            raise ConfigurationError(
+                f"The option {name!r} of the {scheme}:// URL has a value that it cannot have."
+            ) from None
+    return options
