@@ -17,7 +17,7 @@ help:  ## list the targets
 venv: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench  ## everything into .venv
 
 demo: $(VENV)/.demo  ## real data read and written, with and without the cache
-	@$(BIN)/python -m examples.demo $(REDIS)
+	@REDIS='$(REDIS)' $(BIN)/python -m examples.demo
 
 test: $(VENV)/.test  ## the whole suite, on real servers, with branch coverage
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term $(ARGS)

@@ -112,5 +112,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         _, found, rest = str(reason).partition(_SKIPPED)
         wanting[rest.partition(":")[0]] += bool(found)
     if wanting := +wanting:
-        parts = (f"{count} tests for want of {server}" for server, count in wanting.items())
-        terminalreporter.write_line("not run: " + ", ".join(parts), yellow=True)
+        parts = (f"{server} ({count} tests)" for server, count in sorted(wanting.items()))
+        terminalreporter.write_line(
+            "not run for want of a server: " + ", ".join(parts), yellow=True
+        )
