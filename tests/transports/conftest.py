@@ -1,0 +1,51 @@
+"""Servers of the transports' tests: the shared Redis, a Valkey, and a Cluster of one node."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from sqlmodel_cache.keys import KeySpace
+from tests.servers.redis_server import RedisServer
+from tests.transports.stores import CLUSTER, STORES, Store, make_cluster, opened, valkey_server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def valkey_url() -> Iterator[str]:
+    """URL of a Valkey."""
+    with valkey_server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def cluster_url() -> Iterator[str]:
+    """URL of a Redis Cluster of one node."""
+    with RedisServer(*CLUSTER) as server:
+        make_cluster(server)
+        yield server.url
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    """Every transport, one after another."""
+    server = request.param.partition("-")[0]
+    url = "" if server == "memory" else request.getfixturevalue(f"{server}_url")
+    with opened(request.param, url) as ready:
+        yield ready
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """Start a Redis that the test may flush, fill, pause or kill."""
+    with RedisServer() as own:
+        yield own
+
+
+@pytest.fixture
+def space(key_prefix: str) -> KeySpace:
+    """Keys that no other test uses."""
+    return KeySpace(key_prefix, "test", "hero")
