@@ -12,7 +12,7 @@ PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11;
 BIN     := $(VENV)/bin
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
 
 venv: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench  ## everything into .venv
 
