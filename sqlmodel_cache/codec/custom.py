@@ -1,0 +1,142 @@
+"""Columns with code of the user's: TypeDecorators, processors, classes that cattrs knows.
+
+A cached value takes the way a stored one takes: through `process_bind_param` into the cache and
+through `process_result_value` out of it, so what the decorator encrypts stays encrypted. Whether
+that way is sound for a value is tried when it is stored. If it is not (a bind side that hashes
+or lower-cases), the attribute is ABSENT for this row, and loads on access.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from types import CodeType, ModuleType
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel_cache.codec import generic
+from sqlmodel_cache.codec.containers import Trip, plain
+from sqlmodel_cache.codec.sameness import same
+from sqlmodel_cache.codec.wire import (
+    ABSENT,
+    ColumnCodec,
+    Marker,
+    Undecodable,
+    Unstorable,
+)
+
+if TYPE_CHECKING:
+    import cattrs
+
+_PICKLERS = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+
+
+def through(
+    kind: str, bind: Callable[[Any], object], result: Callable[[Any], object], inner: ColumnCodec
+) -> ColumnCodec:
+    """Return the codec that stores `bind(value)` by `inner` and answers `result` of it."""
+
+    def from_wire(wire: Any) -> object:
+        stored = wire if inner.from_wire is None else inner.from_wire(wire)
+        return _called(result, stored)
+
+    trip = Trip(inner.wire, from_wire)
+
+    def to_wire(value: object) -> object:
+        value = plain(value)
+        try:
+            wire = inner.to_wire(bind(value))
+        except Exception:  # the user's code may raise anything for a value it did not expect
+            return ABSENT
+        if isinstance(wire, Marker):
+            return wire
+        raw = trip(wire, value)
+        return ABSENT if raw is None else raw
+
+    def to_generic(value: object) -> object:
+        value = plain(value)
+        try:
+            wire = inner.to_generic(bind(value))
+            return wire if same(from_generic(wire), value) else ABSENT
+        except Exception:  # as above; Unstorable and Undecodable among them
+            return ABSENT
+
+    def from_generic(wire: Any) -> object:
+        return _called(result, inner.from_generic(wire))
+
+    return ColumnCodec(
+        f"through({kind},{inner.kind})", inner.wire, to_wire, from_wire, to_generic, from_generic
+    )
+
+
+def _called(result: Callable[[Any], object], stored: object) -> object:
+    try:
+        return result(stored)
+    except Exception:  # a rotated key, a changed class: whatever it is, the database answers
+        raise Undecodable("a type's result processor refused a cached value") from None
+
+
+def converted(cls: type, converter: cattrs.Converter) -> ColumnCodec:
+    """Return the codec of a class by its cattrs hooks: unstructured, then tagged.
+
+    `cls` comes from the column or its `ColumnSpec`, never from data.
+    """
+
+    def unstructured(value: object) -> object:
+        if value is None:
+            return None
+        if type(value) is not cls:
+            raise Unstorable(f"a value is no {cls.__qualname__}")
+        try:
+            wire = generic.dump(converter.unstructure(value, unstructure_as=cls))
+        except (Unstorable, RecursionError):
+            raise
+        except Exception:  # a hook of the user's
+            raise Unstorable(f"no hook could unstructure a {cls.__qualname__}") from None
+        if not same(structured(wire), value):
+            raise Unstorable(f"the hooks of {cls.__qualname__} do not give a value back")
+        return wire
+
+    def structured(wire: Any) -> object:
+        if wire is None:
+            return None
+        stored = generic.load(wire)
+        return _called(lambda value: converter.structure(value, cls), stored)
+
+    def to_wire(value: object) -> object:
+        return unstructured(value)
+
+    fields = ",".join(_field_names(cls))
+    kind = f"converted({cls.__module__}.{cls.__qualname__}:{fields})"
+    return ColumnCodec(kind, Any, to_wire, structured, unstructured, structured)
+
+
+def _field_names(cls: type) -> list[str]:
+    if dataclasses.is_dataclass(cls):
+        return [field.name for field in dataclasses.fields(cls)]
+    return [field.name for field in getattr(cls, "__attrs_attrs__", ())]
+
+
+def unpickles(function: Callable[..., object]) -> bool:
+    """Tell whether a processor names a pickling module: cached bytes would run as code there.
+
+    A search of names, so a safety net and not a proof: it sees `pickle.loads`, `from pickle
+    import loads` and imports inside the function, not what other functions do.
+    """
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, CodeType):
+        return False
+    namespace = getattr(function, "__globals__", {})
+    pending = [code]
+    while pending:
+        code = pending.pop()
+        pending += [part for part in code.co_consts if isinstance(part, CodeType)]
+        for name in code.co_names:
+            found = namespace.get(name)
+            module = (
+                found.__name__
+                if isinstance(found, ModuleType)
+                else str(getattr(found, "__module__", None))
+            )
+            if name in _PICKLERS or module.split(".")[0] in _PICKLERS:
+                return True
+    return False
