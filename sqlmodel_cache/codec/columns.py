@@ -150,7 +150,7 @@ def _unknown(impl: TypeEngine[Any], converter: cattrs.Converter | None) -> Colum
         return custom.converted(cls, converter)
     # Drivers differ in what they make of such types (INET: text or ipaddress), so they do not
     # share payloads.
-    return scalars.scalar(f"any({_name(type(impl))})", scalars.ANY.wire, scalars.ANY.to_wire)
+    return scalars.unknown(f"any({_name(type(impl))})")
 
 
 def _default_converter() -> cattrs.Converter:

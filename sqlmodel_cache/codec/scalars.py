@@ -23,6 +23,9 @@ from sqlmodel_cache.codec.wire import (
 )
 
 
+_SCALARS = frozenset({type(None), bool, int, float, str, bytes})
+
+
 def scalar(kind: str, wire: Any, to_wire: ToWire, to_generic: ToWire = generic.dump) -> ColumnCodec:
     """Return the codec of a type that the typed decoder restores by itself."""
     return ColumnCodec(kind, wire, to_wire, None, to_generic, generic.load)
@@ -68,7 +71,19 @@ def _any(value: object) -> object:
         return _str(value)
     if cls is int:
         return _int(value)
-    return value if cls in (type(None), bool, float, bytes) else ESCAPE
+    return value if cls in _SCALARS else ESCAPE
+
+
+def _any_from_wire(wire: object) -> object:
+    if type(wire) in _SCALARS:
+        return wire
+    raise Undecodable("a scalar is malformed")
+
+
+def unknown(kind: str) -> ColumnCodec:
+    """Return the codec of a type we know nothing of: scalars as they are, all else tagged."""
+    # msgspec has no union of str and bytes, so the check is ours.
+    return ColumnCodec(kind, Any, _any, _any_from_wire, generic.dump, generic.load)
 
 
 INT = scalar("int", int, _int)
@@ -82,8 +97,7 @@ DATE = scalar("date", moments.real.date, moments.date_to_wire)
 TIME = scalar("time", dt.time, moments.time_to_wire)
 DATETIME = scalar("datetime", moments.real.datetime, moments.datetime_to_wire)
 TIMEDELTA = scalar("timedelta", dt.timedelta, exactly(dt.timedelta))
-# A type we know nothing of: scalars as they are, all else tagged.
-ANY = scalar("any", bool | int | float | str | bytes, _any)
+ANY = unknown("any")
 
 # The column is left out: every hit leaves its attribute to load on access.
 UNSTORABLE = ColumnCodec(
