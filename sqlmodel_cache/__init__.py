@@ -1,1 +1,33 @@
-"""A second-level cache for SQLModel and SQLAlchemy sessions."""
+"""A second-level cache for SQLModel and SQLAlchemy: a hit is indistinguishable from a load."""
+
+from sqlmodel_cache.api import SQLModelCache
+from sqlmodel_cache.config import CacheConfig, Configuration
+from sqlmodel_cache.errors import (
+    CacheError,
+    ConfigurationError,
+    FenceError,
+    UnavailableError,
+    UnsupportedError,
+)
+from sqlmodel_cache.events import ModelStats, Stats
+from sqlmodel_cache.orm.many import aget_many, get_many
+from sqlmodel_cache.orm.policy import CachedModel, cached
+from sqlmodel_cache.orm.sessions import cached_sessionmaker
+
+__all__ = (
+    "CacheConfig",
+    "CacheError",
+    "CachedModel",
+    "Configuration",
+    "ConfigurationError",
+    "FenceError",
+    "ModelStats",
+    "SQLModelCache",
+    "Stats",
+    "UnavailableError",
+    "UnsupportedError",
+    "aget_many",
+    "cached",
+    "cached_sessionmaker",
+    "get_many",
+)

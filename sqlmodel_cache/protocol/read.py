@@ -97,6 +97,12 @@ def lookup(entry: Entry, verify: Verify, patience: Patience) -> Steps[Hit | Miss
     return (yield from after_miss(entry, verify, rejected, patience))
 
 
+def peek(entry: Entry, verify: Verify) -> Steps[Hit | Miss]:
+    """Read `entry` without wanting to fill it."""
+    found, _ = judge((yield Get(entry)), verify)
+    return Miss(None) if found is MISS else Hit(found)
+
+
 def after_miss(
     entry: Entry, verify: Verify, rejected: str | None, patience: Patience
 ) -> Steps[Hit | Miss]:

@@ -1,0 +1,49 @@
+"""The only mutable module state: which cache is active, and which other caches are alive.
+
+The caches themselves are built by the floors above; here they are just held.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from sqlmodel_cache.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlmodel_cache.config import Configuration
+
+# The cache of SQLModelCache.configure(); None before it and after reset().
+active: Any = None
+
+# Caches that a cached_sessionmaker() carries. A commit fences in every one of them.
+carried: WeakSet[Any] = WeakSet()
+
+REMEDY = (
+    "call SQLModelCache.configure(transport=...) once at start, set SQLMODEL_CACHE_URL, or set"
+    " SQLMODEL_CACHE_ENABLED=0 to run without a cache"
+)
+
+
+def get_config() -> Configuration:
+    """Return the active configuration; raises ConfigurationError if there is none."""
+    if active is None:
+        raise ConfigurationError(f"sqlmodel_cache is not configured: {REMEDY}")
+    config: Configuration = active.config
+    return config
+
+
+def live() -> list[Any]:
+    """Return every cache in which a commit of this process must fence."""
+    return ([] if active is None else [active]) + list(carried)
+
+
+def environment(name: str) -> str | None:
+    """Return the environment variable `SQLMODEL_CACHE_<name>`, None where unset or empty."""
+    return os.environ.get(f"SQLMODEL_CACHE_{name}") or None
+
+
+def switched_off() -> bool:
+    """Tell whether the environment says to run without a cache."""
+    return (environment("ENABLED") or "").lower() in ("0", "false", "no", "off")

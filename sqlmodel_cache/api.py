@@ -1,0 +1,111 @@
+"""`SQLModelCache`: the one door."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+from sqlmodel_cache import _state
+from sqlmodel_cache.config import Configuration, Namespace
+from sqlmodel_cache.events import Stats
+from sqlmodel_cache.orm import activation, explicit, options
+
+
+class SQLModelCache:
+    """Application-level interface: configure once at start, everything else is automatic."""
+
+    @classmethod
+    def configure(
+        cls,
+        transport: Any,
+        *,
+        default_ttl: int = 300,
+        key_prefix: str = "sqlmodelcache",
+        enabled: bool = True,
+        hook_sessions: bool = True,
+        consistency: Literal["strict", "eventual"] = "strict",
+        on_fence_failure: Literal["proceed", "abort"] = "proceed",
+        namespace: Namespace | None = None,
+        trust_orm_hooks: bool = False,
+        converter: Any = None,
+    ) -> None:
+        """Configure the library. A second call replaces the first.
+
+        Args:
+            transport: a URL (`"memory://"`, `"redis://..."`, `"rediss://..."`), one of our
+                transports, or any object with `get`, `set` and `delete`, sync or async.
+            default_ttl: seconds an entry lives where the model's `CacheConfig.ttl` is None.
+            key_prefix: start of every key; different deployments on one Redis use different ones.
+            enabled: False disables all caching, reads and invalidations.
+            hook_sessions: False leaves reads of plain sessions alone; only sessions made by
+                `cached_sessionmaker` are answered from the cache. Writes always invalidate.
+            consistency: "strict" fences before each COMMIT; "eventual" only deletes after it.
+            on_fence_failure: with the store out of reach at COMMIT, "proceed", or "abort" by
+                rolling back and raising `FenceError`.
+            namespace: a name, or a callable of the session, that replaces the database's own
+                identity in keys (tenants, several URLs that cannot be told to be one database).
+            trust_orm_hooks: True uses the cache although somebody listens to `do_orm_execute`.
+            converter: a `cattrs.Converter` with hooks for column types of your own.
+
+        Raises ConfigurationError for values that cannot work.
+        """
+        config = Configuration(
+            transport, default_ttl, key_prefix, enabled, hook_sessions, consistency,
+            on_fence_failure, namespace, trust_orm_hooks, converter,
+        )
+        activation.activate(config)
+
+    @classmethod
+    def get_config(cls) -> Configuration:
+        """Return the active configuration; raises ConfigurationError if unconfigured."""
+        return _state.get_config()
+
+    @classmethod
+    def reset(cls) -> None:
+        """Clear the configuration and remove every listener. For tests. Idempotent."""
+        activation.deactivate()
+
+    @classmethod
+    def bypass(cls) -> AbstractContextManager[None]:
+        """Return a context inside which every lookup goes to the database."""
+        return options.bypass()
+
+    @classmethod
+    def stats(cls) -> Stats:
+        """Return the counts since `configure()`. Raises ConfigurationError if unconfigured."""
+        return explicit.active().stats()
+
+    @classmethod
+    def invalidate(cls, model: type, *keys: Any, bind: Any = None) -> None:
+        """Forget rows of `model` by primary key, or all of them if no key is given.
+
+        Args:
+            model: a cached class.
+            keys: primary keys, each as `session.get()` takes it.
+            bind: an engine, connection or session of the database meant; by default every
+                database that this process has used.
+
+        Raises UnavailableError if the store cannot be asked, UnsupportedError if it cannot do
+        this, ConfigurationError if the model is not cached or no database is known.
+        """
+        explicit.run(explicit.forget(model, keys, bind))
+
+    @classmethod
+    async def ainvalidate(cls, model: type, *keys: Any, bind: Any = None) -> None:
+        """Like `invalidate`, for async transports."""
+        await explicit.arun(explicit.forget(model, keys, bind))
+
+    @classmethod
+    def clear(cls, *, bind: Any = None) -> None:
+        """Forget every row of every cached model. Raises as `invalidate` does."""
+        explicit.run(explicit.forget_all(bind))
+
+    @classmethod
+    async def aclear(cls, *, bind: Any = None) -> None:
+        """Like `clear`, for async transports."""
+        await explicit.arun(explicit.forget_all(bind))
+
+
+
+
+activation.guard()

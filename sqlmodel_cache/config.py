@@ -1,0 +1,115 @@
+"""What users set: per model (`CacheConfig`) and per application (`Configuration`).
+
+Both are values without an owner. A `CacheConfig` is checked where it meets a model, so that the
+error can name the model; a `Configuration` is checked when it is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, fields
+from typing import Any, Literal, TypeAlias
+
+from sqlmodel_cache.errors import ConfigurationError
+
+Namespace: TypeAlias = str | Callable[[Any], str]
+
+
+@dataclass(frozen=True)
+class CacheConfig:
+    """Per-model cache configuration, assigned as `__cache_config__` on a mapped class.
+
+    Attributes:
+        enabled: False: reads of this model skip the cache. Its writes still invalidate.
+        ttl: seconds an entry lives; None falls back to `configure(default_ttl=...)`, 0 stores
+            nothing.
+        negative_ttl: seconds for which "no such row" is remembered; None remembers nothing.
+        jitter: share of the TTL, from 0 to 1, that is randomly cut off each entry's life, so
+            that entries filled together do not expire together. 0 keeps TTLs exact.
+    """
+
+    enabled: bool = True
+    ttl: int | None = None
+    _: KW_ONLY
+    negative_ttl: int | None = None
+    jitter: float = 0.0
+
+    def check(self, model: str) -> None:
+        """Raise `ConfigurationError`, naming `model`, for the first value that cannot work."""
+        where = f"{model}.__cache_config__"
+        _check_type(where, "enabled", self.enabled, bool, "True or False")
+        check_seconds(where, "ttl", self.ttl)
+        check_seconds(where, "negative_ttl", self.negative_ttl)
+        if type(self.jitter) not in (int, float) or not 0 <= self.jitter <= 1:
+            raise ConfigurationError(
+                f"{where}: jitter={self.jitter!r} is not a share of the TTL; use a number"
+                " from 0 (exact) to 1"
+            )
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The active configuration, as `SQLModelCache.get_config()` returns it.
+
+    `transport` is what was given to `configure()`; its URL password, if any, is not shown.
+    """
+
+    transport: Any
+    default_ttl: int = 300
+    key_prefix: str = "sqlmodelcache"
+    enabled: bool = True
+    hook_sessions: bool = True
+    consistency: Literal["strict", "eventual"] = "strict"
+    on_fence_failure: Literal["proceed", "abort"] = "proceed"
+    namespace: Namespace | None = None
+    trust_orm_hooks: bool = False
+    converter: Any = None
+
+    def __post_init__(self) -> None:
+        where = "configure()"
+        check_seconds(where, "default_ttl", self.default_ttl, optional=False)
+        for name in ("enabled", "hook_sessions", "trust_orm_hooks"):
+            _check_type(where, name, getattr(self, name), bool, "True or False")
+        _check_choice(where, "consistency", self.consistency, ("strict", "eventual"))
+        _check_choice(where, "on_fence_failure", self.on_fence_failure, ("proceed", "abort"))
+        prefix = self.key_prefix
+        if type(prefix) is not str or not prefix or any(c in "{}" or c < "!" for c in prefix):
+            raise ConfigurationError(
+                f"{where}: key_prefix={prefix!r} must be a non-empty string without braces"
+                " (Redis Cluster hashes what stands between them), spaces or control characters"
+            )
+        if not (self.namespace is None or callable(self.namespace) or self.namespace):
+            raise ConfigurationError(
+                f"{where}: namespace must be a non-empty string or a callable of the session"
+            )
+
+    def __repr__(self) -> str:
+        shown = ", ".join(
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in fields(self)
+            if field.name != "transport"
+        )
+        return f"Configuration(transport=<{type(self.transport).__name__}>, {shown})"
+
+
+def check_seconds(where: str, name: str, value: object, *, optional: bool = True) -> None:
+    """Raise `ConfigurationError` unless `value` is a whole number of seconds, 0 or more."""
+    if value is None and optional:
+        return
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ConfigurationError(
+            f"{where}: {name}={value!r} is not a whole number of seconds; use an int of 0"
+            " (store nothing) or more" + (", or None for the default" if optional else "")
+        )
+
+
+def _check_type(where: str, name: str, value: object, wanted: type, remedy: str) -> None:
+    if type(value) is not wanted:
+        raise ConfigurationError(f"{where}: {name}={value!r} is not valid; use {remedy}")
+
+
+def _check_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ConfigurationError(
+            f"{where}: {name}={value!r} is not valid; use one of {', '.join(map(repr, choices))}"
+        )

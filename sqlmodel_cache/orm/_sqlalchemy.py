@@ -1,0 +1,150 @@
+"""Every private name of SQLAlchemy that this library touches, and nothing else.
+
+Checked on 2.0.58 and 2.1.9; `tests/test_sqlalchemy_private.py` says when one of them moves. Where
+a public way exists and costs nothing, it is used instead and does not stand here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import util
+from sqlalchemy.orm import InstanceState, Mapper, Session
+from sqlalchemy.orm.mapper import _all_registries
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+# 2.1 spells it await_; 2.0 has await_only; both have it under one of these names.
+await_ = getattr(util, "await_", None) or util.await_only
+
+try:
+    from sqlalchemy.util.concurrency import in_greenlet
+except ImportError:  # pragma: no cover - no greenlet installed
+    def in_greenlet() -> bool:
+        """Tell that no greenlet can be running."""
+        return False
+
+
+def autobegin(session: Session) -> None:
+    """Begin the session's transaction as a load does: no connection is checked out."""
+    if session._transaction is None:
+        session._autobegin_t()
+
+
+def autoflush(session: Session) -> None:
+    """Flush if the session is set to and has something to flush, as a load does."""
+    if session.autoflush and not session._flushing:
+        session._autoflush()
+
+
+def is_flushing(session: Session) -> bool:
+    """Tell whether a flush of this session is running further up the stack."""
+    return session._flushing
+
+
+def connection_of(session: Session, bind: Any) -> Connection | None:
+    """Return the connection on which `session` already runs a transaction against `bind`."""
+    transaction = session._transaction
+    while transaction is not None:
+        found = transaction._connections.get(bind)
+        if found is not None:
+            connection: Connection = found[0]
+            return connection
+        transaction = transaction._parent
+    return None
+
+
+def connections_of(session: Session) -> Iterator[Connection]:
+    """Yield each connection on which `session` already runs a transaction."""
+    transaction = session._transaction
+    while transaction is not None:
+        for connection, *_ in set(transaction._connections.values()):
+            yield connection
+        transaction = transaction._parent
+
+
+def finds_identities_itself(session_class: type[Session]) -> bool:
+    """Tell whether a Session subclass overrides how identities are looked up (sharding)."""
+    return (
+        session_class._identity_lookup is not Session._identity_lookup
+        or session_class._get_impl is not Session._get_impl
+    )
+
+
+def attach(session: Session, state: InstanceState[Any], key: tuple[Any, ...]) -> None:
+    """Make `state` persistent in `session` under `key`, as loading.py does for a new row."""
+    state.key = key
+    state.session_id = session.hash_key
+    session.identity_map._add_unpresent(state, key)
+
+
+def commit_state(session: Session, state: InstanceState[Any]) -> None:
+    """Forget changes that load events made, as loading.py does after them."""
+    if state.modified:
+        state._commit_all(state.dict, session.identity_map)
+
+
+def identity_class(mapper: Mapper[Any]) -> type[Any]:
+    """Return the class that identity keys of this mapper carry."""
+    found: type[Any] = mapper._identity_class
+    return found
+
+
+def synonyms_of_pk(mapper: Mapper[Any]) -> dict[str, str]:
+    """Return synonym name -> primary-key attribute name, as `Session.get` accepts them."""
+    found: dict[str, str] = mapper._pk_synonyms
+    return found
+
+
+def mapper_path(mapper: Mapper[Any]) -> Any:
+    """Return the load path that a `select()` of this mapper leaves on its instances."""
+    return mapper._path_registry
+
+
+def on_connect_isolation_level(dialect: Any) -> str | None:
+    """Return the level given to `create_engine(isolation_level=...)`, if any."""
+    level: str | None = dialect._on_connect_isolation_level
+    return level
+
+
+def creator_is_foreign(engine: Any) -> bool:
+    """Tell whether connections come from `creator=` or a `do_connect` listener."""
+    return bool(engine.dialect.dispatch.do_connect) or not (
+        getattr(engine.pool._creator, "__module__", "") == "sqlalchemy.engine.create"
+    )
+
+
+def all_mappers() -> Iterator[Mapper[Any]]:
+    """Yield every mapper of this process, configured or not."""
+    for registry in _all_registries():
+        yield from registry.mappers
+
+
+def is_unit_of_work(context: Any) -> bool:
+    """Tell whether the ORM's persistence layer emits this statement.
+
+    It compiles into a cache of its own, the mapper's, and is the only one to do so.
+    """
+    return isinstance(context.execution_options.get("compiled_cache"), util.LRUCache)
+
+
+def is_upsert(insert: Any) -> bool:
+    """Tell whether an INSERT may change rows that exist (ON CONFLICT, OR REPLACE, ...)."""
+    return insert._post_values_clause is not None or bool(insert._prefixes)
+
+
+def set_columns(update: Any, compiled: Any) -> set[str] | None:
+    """Return the names of columns that an UPDATE sets; None: cannot be told."""
+    ordered = getattr(update, "_ordered_values", None)  # 2.0; 2.1 keeps the order in _values
+    if ordered:
+        return None
+    values = update._values or ()
+    named = {getattr(key, "key", key) for key in values}
+    return named | set(compiled.column_keys or ())
+
+
+def compiled_ctes(compiled: Any) -> list[Any]:
+    """Return the elements of the common table expressions in a compiled statement."""
+    return [cte.element for cte in (getattr(compiled, "ctes", None) or ())]

@@ -1,0 +1,91 @@
+"""Becoming active and stopping again, and the guard that is there before and after.
+
+The guard stands from import on and costs uncached models one dictionary lookup: it wraps
+`Session.get` (under which `get_one`, `scoped_session` and every async form come out), and it
+listens for mappers, so that a wrong policy is found when its mapper is configured and a process
+that only writes is configured by its environment as soon as it maps a cached class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import wrapt
+from sqlalchemy import event
+from sqlalchemy.orm import Mapper, Session
+
+from sqlmodel_cache import _state
+from sqlmodel_cache.config import Configuration
+from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.events import logger
+from sqlmodel_cache.orm import lookup, policy, sessions
+from sqlmodel_cache.orm.cache import Cache
+from sqlmodel_cache.orm.tables import forget_table_map
+
+
+def activate(config: Configuration) -> None:
+    """Make `config` the active configuration, in the place of any other."""
+    cache = Cache(config)
+    deactivate()
+    _state.active = cache
+    if config.enabled:
+        sessions.attach()
+    else:
+        logger.warning(
+            "the cache is configured with enabled=False: writes of this process do not"
+            " invalidate what other processes cached"
+        )
+
+
+def deactivate() -> None:
+    """Forget the configuration and everything that a live cache hung on SQLAlchemy."""
+    former: Cache | None = _state.active
+    _state.active = None
+    sessions.detach()
+    for cache in (former, *_state.carried):
+        if cache is not None:
+            cache.close()
+    _state.carried.clear()
+
+
+def guard() -> None:
+    """Wrap `Session.get` and watch mappers. Idempotent."""
+    if isinstance(Session.__dict__["get"], wrapt.FunctionWrapper):
+        return
+    wrapt.wrap_function_wrapper(Session, "get", lookup.get)
+    event.listen(Mapper, "after_mapper_constructed", _on_new_mapper)
+    event.listen(Mapper, "mapper_configured", _on_configured_mapper)
+    policy.on_decorated.append(_on_decorated)
+
+
+def configure_from_environment() -> None:
+    """Configure from `SQLMODEL_CACHE_URL`, if it is set and nobody configured anything else."""
+    url = _state.environment("URL")
+    if _state.active is not None or url is None or _state.switched_off():
+        return
+    settings: dict[str, Any] = {}
+    if (ttl := _state.environment("DEFAULT_TTL")) is not None:
+        if not ttl.isdecimal():
+            raise ConfigurationError(
+                "SQLMODEL_CACHE_DEFAULT_TTL is not a whole number of seconds"
+            )
+        settings["default_ttl"] = int(ttl)
+    if (prefix := _state.environment("KEY_PREFIX")) is not None:
+        settings["key_prefix"] = prefix
+    activate(Configuration(url, **settings))
+
+
+def _on_new_mapper(mapper: Mapper[Any], cls: type) -> None:
+    forget_table_map()
+    if policy.ATTRIBUTE in {name for base in cls.__mro__ for name in vars(base)}:
+        configure_from_environment()
+
+
+def _on_configured_mapper(mapper: Mapper[Any], cls: type) -> None:
+    if policy.config_of(cls) is not None:  # raises ConfigurationError for a wrong policy
+        configure_from_environment()
+
+
+def _on_decorated() -> None:
+    forget_table_map()
+    configure_from_environment()

@@ -1,0 +1,44 @@
+"""What a session's factory said about caching, found on its private session class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlmodel_cache import _state
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from sqlmodel_cache.config import Namespace
+    from sqlmodel_cache.orm.cache import Cache
+
+ATTRIBUTE: Final = "__sqlmodel_cache_binding__"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The defaults of one cached_sessionmaker. `cache` None: the global one."""
+
+    cache: Cache | None = None
+    namespace: Namespace | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def binding_of(session: Session) -> Binding | None:
+    """Return the binding of a session that a cached_sessionmaker made, else None."""
+    return getattr(session, ATTRIBUTE, None)
+
+
+def cache_of(binding: Binding | None) -> Cache | None:
+    """Return the cache that a session uses, None if none is configured."""
+    if binding is not None and binding.cache is not None:
+        return binding.cache
+    active: Cache | None = _state.active
+    return active
+
+
+def foreign_orm_hooks(session: Session) -> bool:
+    """Tell whether somebody's `do_orm_execute` listener may change what a load returns."""
+    return bool(session.dispatch.do_orm_execute)

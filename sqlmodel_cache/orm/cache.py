@@ -1,0 +1,144 @@
+"""One configured cache: its store, its counters, and what it knows of each database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from sqlmodel_cache.config import Configuration
+from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.events import Stats, Tally, logger
+from sqlmodel_cache.keys import KeySpace
+from sqlmodel_cache.orm.namespace import Database, identify
+from sqlmodel_cache.orm.plan import Plan
+from sqlmodel_cache.orm.reader import Reader
+from sqlmodel_cache.orm.tables import table_map
+from sqlmodel_cache.transport.stores import Stores, open_stores
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import Session
+
+
+class Cache:
+    """What `configure()` or a `cached_sessionmaker` with a cache of its own sets up."""
+
+    def __init__(self, config: Configuration) -> None:
+        self.config = config
+        self.stores: Stores = open_stores(config.transport)
+        self.tally = Tally()
+        self.sites = Sites(self)
+        self._warned = False
+        self._keyspaces: dict[tuple[str, str], KeySpace] = {}
+
+    def keyspace(self, namespace: str, table: str) -> KeySpace:
+        """Return the keys of one table in one namespace."""
+        try:
+            return self._keyspaces[namespace, table]
+        except KeyError:
+            made = KeySpace(self.config.key_prefix, namespace, table)
+            return self._keyspaces.setdefault((namespace, table), made)
+
+    def stats(self) -> Stats:
+        """Return the counts as they stand."""
+        return self.tally.snapshot(self.stores.breaker.state.value, 0)
+
+    def lose(self, counts: Mapping[str, int], why: str) -> None:
+        """Count and report writes that could not be invalidated."""
+        for name, number in counts.items():
+            self.tally.for_model(name).lost += number
+        logger.error("invalidation lost for %s: %s", ", ".join(counts), why)
+
+    def warn_unreachable(self) -> None:
+        """Say once that plain sessions cannot use an async-only transport."""
+        if not self._warned:
+            self._warned = True
+            logger.warning(
+                "a plain Session met an async-only cache transport: it reads from the database."
+                " Configure a URL, which serves sync and async sessions alike."
+            )
+
+    def close(self) -> None:
+        """Close what this cache opened itself."""
+        self.stores.close()
+
+
+class Site:
+    """What one cache knows of one engine's database."""
+
+    def __init__(self, cache: Cache, dialect: Any) -> None:
+        self._cache = cache
+        self.dialect = dialect
+        self._readers: dict[tuple[str, type], Reader] = {}
+        self.database: Database | None = None
+        self.namespaces: set[str] = set()
+        namespace = cache.config.namespace
+        if isinstance(namespace, str):
+            self.database = Database(namespace)
+            self.namespaces.add(namespace)
+
+    def learn(self, connection: Connection) -> Database:
+        """Return the identity of the database, asked over `connection` the first time."""
+        if self.database is None:
+            named = connection.engine.get_execution_options().get("cache_namespace")
+            found = identify(connection)
+            if named is not None:
+                found = Database(check_namespace(named), found.replica)
+            self.database = found
+            if found.name is not None and not callable(self._cache.config.namespace):
+                self.namespaces.add(found.name)
+        return self.database
+
+    def reader(self, namespace: str, plan: Plan) -> Reader:
+        """Return the reader of one model in one namespace, compiled on first use."""
+        cls = plan.mapper.class_
+        try:
+            found = self._readers[namespace, cls]
+            if found.plan is plan:
+                return found
+        except KeyError:
+            pass
+        root = table_map().root(plan.table)
+        assert root is not None, "a model with a plan has a root"
+        made = self._readers[namespace, cls] = Reader(
+            plan, root, self._cache.keyspace(namespace, plan.table), self.dialect,
+            self._cache.config.converter, self._cache.tally.for_model(plan.name),
+        )
+        return made
+
+
+class Sites:
+    """The sites of one cache, by the engine's dialect: options engines share it."""
+
+    def __init__(self, cache: Cache) -> None:
+        self._cache = cache
+        self._by_dialect: WeakKeyDictionary[Any, Site] = WeakKeyDictionary()
+
+    def of(self, dialect: Any) -> Site:
+        """Return the site behind an engine, made on first use."""
+        try:
+            return self._by_dialect[dialect]
+        except KeyError:
+            return self._by_dialect.setdefault(dialect, Site(self._cache, dialect))
+
+    def __iter__(self) -> Iterator[Site]:
+        return iter(list(self._by_dialect.values()))
+
+
+def check_namespace(value: object) -> str:
+    """Return `value` if it names a namespace. A tenant that has none must not get a default."""
+    if not isinstance(value, str) or not value:
+        raise ConfigurationError(
+            f"a namespace must be a non-empty string, not {type(value).__name__}; where it comes"
+            " from a callable, return the tenant's name or raise"
+        )
+    return value
+
+
+def namespace_for(cache: Cache, session: Session, own: Any) -> str | None:
+    """Return the namespace that a session was given, by its factory or `configure()`, if any."""
+    namespace = own if own is not None else cache.config.namespace
+    if namespace is None or isinstance(namespace, str):
+        return namespace
+    return check_namespace(namespace(session))

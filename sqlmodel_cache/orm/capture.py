@@ -1,0 +1,74 @@
+"""Rows taken at their `load` event, before anybody's listener has touched them.
+
+The listener stands first in line (`insert=True`); what a later one makes of the instance (mutable
+wrappers, composites, `@reconstructor`) is made again, from the same raw values, after a hit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel_cache.codec import Unstorable
+from sqlmodel_cache.orm.reader import stored_values
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import InstanceState, Session
+
+    from sqlmodel_cache.orm.reader import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it will be stored."""
+
+    payload: bytes
+    flags: int
+    fingerprint: bytes
+
+
+@dataclass(slots=True)
+class Capture:
+    """The rows that the innermost running lookup of a session waits for, by primary key."""
+
+    reader: Reader
+    wanted: frozenset[tuple[Any, ...]]
+    rows: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+
+
+_running: dict[Any, Capture] = {}  # by the session's hash key
+
+
+@contextmanager
+def capturing(
+    session: Session, reader: Reader, wanted: frozenset[tuple[Any, ...]]
+) -> Iterator[Capture]:
+    """Collect the wanted rows that `session` loads inside the block."""
+    key = session.hash_key
+    before = _running.get(key)
+    capture = _running[key] = Capture(reader, wanted)
+    try:
+        yield capture
+    finally:
+        if before is None:
+            del _running[key]
+        else:
+            _running[key] = before
+
+
+def on_load(state: InstanceState[Any], context: Any) -> None:
+    """Encode a freshly loaded row, if a lookup waits for just this one."""
+    capture = _running.get(state.session_id)
+    if capture is None or state.key is None or state.key[1] not in capture.wanted:
+        return
+    reader = capture.reader
+    if not state.mapper.isa(reader.plan.mapper):
+        return
+    shape = reader.shape_of(state.mapper)
+    try:
+        payload, flags = shape.codec.encode(stored_values(shape, state.dict))
+    except Unstorable:
+        return
+    capture.rows[state.key[1]] = Row(payload, flags, shape.codec.fingerprint)

@@ -1,0 +1,74 @@
+"""What one DBAPI connection has written and not yet committed, kept in its own `info`.
+
+`Connection.info` belongs to the DBAPI connection: sessions that share one (StaticPool, an outer
+transaction) share this record, so a commit publishes what all of them touched, and what a pool
+invalidates takes its record along.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Protocol
+
+from sqlmodel_cache.protocol.frames import Frames
+from sqlmodel_cache.protocol.write import Outcome
+
+_KEY: Final = "sqlmodel_cache"
+
+
+class Fenced(Protocol):
+    """Something that was fenced and must be settled."""
+
+    def settle(self, outcome: Outcome) -> None:
+        """Release or keep the fence."""
+
+
+class Ledger:
+    """Touched rows and tables of one DBAPI connection, and what else must be remembered.
+
+    Attributes:
+        frames: the savepoint stack of touched `(table, encoded key)` rows and tables.
+        everything: a text that could have written anything was run in this transaction.
+        isolation_changed: the level is not what SQLAlchemy believes, until the root ends.
+        settings: the meaning of rows was changed (search_path, role, ...) for good.
+        local_settings: the same, until the root transaction ends.
+        namespaces: namespaces of the sessions that used this transaction, beside the default.
+        early: fences already standing, because the driver commits each statement by itself.
+    """
+
+    __slots__ = (
+        "early", "everything", "frames", "isolation_changed", "local_settings", "namespaces",
+        "settings",
+    )
+
+    def __init__(self) -> None:
+        self.frames = Frames()
+        self.settings = False
+        self.early: list[Fenced] = []
+        self.namespaces: set[str] = set()
+        self.everything = self.isolation_changed = self.local_settings = False
+
+    @property
+    def wrote(self) -> bool:
+        """Tell whether anything at all was written since the root transaction began."""
+        return self.frames.wrote or self.everything
+
+    def end(self) -> None:
+        """Forget what belonged to the transaction that just ended."""
+        self.frames.clear()
+        self.namespaces.clear()
+        self.everything = self.isolation_changed = self.local_settings = False
+
+
+def ledger_of(connection: Any) -> Ledger | None:
+    """Return the ledger of a Connection or pooled DBAPI connection, if it has one."""
+    found: Ledger | None = connection.info.get(_KEY)
+    return found
+
+
+def open_ledger(connection: Any) -> Ledger:
+    """Return the ledger of a Connection, made on first use."""
+    info = connection.info
+    found: Ledger | None = info.get(_KEY)
+    if found is None:
+        found = info[_KEY] = Ledger()
+    return found

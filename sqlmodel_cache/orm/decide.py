@@ -1,0 +1,174 @@
+"""Use the cache, or bypass it and say why. The only place where that is decided.
+
+`decide` judges the call and the session and gives a `Scope`; `Scope.at` judges one row in it.
+The order is a load's own: autoflush, then autobegin, without checking out a connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy.orm import Session
+
+from sqlmodel_cache import _state
+from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.keys import Entry
+from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation
+from sqlmodel_cache.orm.binding import Binding, foreign_orm_hooks
+from sqlmodel_cache.orm.cache import Cache, namespace_for
+from sqlmodel_cache.orm.connection import Ledger, ledger_of
+from sqlmodel_cache.orm.options import bypassing, innermost
+from sqlmodel_cache.orm.plan import Plan
+from sqlmodel_cache.orm.reader import Reader
+from sqlmodel_cache.orm.writes import wrap_dialect
+
+NO_OPTIONS: Final[Mapping[str, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Lookups of one model in one session may use the cache, as far as the session goes.
+
+    `ttl` is in seconds; 0 reads without filling.
+    """
+
+    cache: Cache
+    session: Session
+    reader: Reader
+    bind: Any
+    ttl: int
+    ledger: Ledger | None
+
+    def at(self, pk: tuple[Any, ...]) -> Entry | Bypass:
+        """Return the entry of one row, or why this row must come from the database."""
+        text = self.reader.pk.encode(pk)
+        if text is None:
+            return Bypass.KEY
+        ledger = self.ledger
+        if ledger is not None:
+            table = self.reader.plan.table
+            if ledger.everything or ledger.frames.is_touched((table, text), table):
+                return Bypass.TOUCHED
+        return self.reader.keyspace.entry(text)
+
+    def may_fill(self) -> bool:
+        """Tell whether what was just read is what everybody else would read."""
+        connection = _sqlalchemy.connection_of(self.session, self.bind)
+        if connection is None:
+            return False
+        ledger = ledger_of(connection)
+        if ledger is None:
+            return True
+        changed = ledger.isolation_changed or ledger.settings or ledger.local_settings
+        return not (ledger.wrote or changed)
+
+
+def check_configured(plan: Plan, options: Mapping[str, Any]) -> None:
+    """Raise ConfigurationError for a read before configure(), unless this call wants no cache."""
+    if _state.switched_off() or innermost("cache", options) is False:
+        return
+    raise ConfigurationError(
+        f"{plan.name} is cached, but sqlmodel_cache is not configured: {_state.REMEDY}"
+    )
+
+
+def decide(
+    cache: Cache,
+    binding: Binding | None,
+    session: Session,
+    plan: Plan,
+    options: Mapping[str, Any],
+    arguments: Mapping[str, Any],
+) -> Scope | Bypass:
+    """Judge a call; `arguments` are what it was given beside entity, ident and options.
+
+    Raises UnavailableError, ConfigurationError for options that cannot be meant, and whatever
+    the session's own flush raises.
+    """
+    config = cache.config
+    if not config.enabled:
+        return Bypass.DISABLED
+    if binding is None and not config.hook_sessions:
+        return Bypass.HOOKS_OFF
+    if bypassing.get():
+        return Bypass.BLOCK
+    if (options or arguments) and (reason := _asks_for_more(options, arguments)) is not None:
+        return reason
+    if plan.blocked is not None:
+        return plan.blocked
+    if _sqlalchemy.finds_identities_itself(type(session)):
+        return Bypass.SESSION_CLASS
+    if not bridge.reachable(cache.stores):
+        cache.warn_unreachable()
+        return Bypass.TRANSPORT
+    if not config.trust_orm_hooks and foreign_orm_hooks(session):
+        return Bypass.ORM_HOOK
+    bind = session.get_bind(plan.mapper)
+    if options.get("autoflush", True):
+        _sqlalchemy.autoflush(session)
+    _sqlalchemy.autobegin(session)
+    return _at_bind(cache, binding, session, plan, options, bind)
+
+
+def _at_bind(
+    cache: Cache,
+    binding: Binding | None,
+    session: Session,
+    plan: Plan,
+    options: Mapping[str, Any],
+    bind: Any,
+) -> Scope | Bypass:
+    connection = _sqlalchemy.connection_of(session, bind)
+    if connection is None and hasattr(bind, "in_transaction"):
+        connection = bind  # the session is bound to somebody's connection
+    ttl = None
+    outer = (connection if connection is not None else bind).get_execution_options()
+    own = getattr(session, "execution_options", None)
+    if options or own or outer or binding is not None:
+        layers = (options, own, binding and binding.options, outer)
+        if innermost("cache", *layers) is False:
+            return Bypass.OPTION
+        if any(layer and layer.get("schema_translate_map") for layer in layers):
+            return Bypass.SCHEMA_MAP
+        ttl = innermost("cache_ttl", *layers)
+    if ttl is None:
+        ttl = cache.config.default_ttl if plan.config.ttl is None else plan.config.ttl
+    if (reason := isolation.blocks(bind, connection)) is not None:
+        return reason
+    ledger = None if connection is None else ledger_of(connection)
+    if ledger is not None:
+        if ledger.settings or ledger.local_settings:
+            return Bypass.SETTINGS
+        if ledger.isolation_changed:
+            return Bypass.ISOLATION
+    site = cache.sites.of(bind.dialect)
+    database = site.database
+    if database is None:
+        # The first lookup of this engine checks out a connection, as a load would.
+        wrap_dialect(bind.dialect)
+        database = site.learn(session.connection(bind_arguments={"bind": bind}))
+    namespace = namespace_for(cache, session, binding and binding.namespace) or database.name
+    if namespace is None:
+        return Bypass.NAMESPACE
+    ttl = 0 if database.replica else ttl
+    return Scope(cache, session, site.reader(namespace, plan), bind, ttl, ledger)
+
+
+def _asks_for_more(options: Mapping[str, Any], arguments: Mapping[str, Any]) -> Bypass | None:
+    """Return why this call's own arguments want a database, None if they do not."""
+    if innermost("cache", options) is False:
+        return Bypass.OPTION
+    if arguments.get("options"):
+        return Bypass.LOADER_OPTIONS
+    populate = arguments.get("populate_existing")
+    if populate or (populate is None and options.get("populate_existing")):
+        return Bypass.POPULATE_EXISTING
+    if arguments.get("with_for_update") not in (None, False):
+        return Bypass.FOR_UPDATE
+    token = arguments.get("identity_token")
+    if token is not None or options.get("identity_token") is not None:
+        return Bypass.IDENTITY_TOKEN
+    return Bypass.SESSION_CLASS if arguments.get("bind_arguments") else None

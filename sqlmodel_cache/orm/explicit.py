@@ -1,0 +1,123 @@
+"""Explicit calls: forget a row, a model, everything. These do raise; nobody else would tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import inspect
+from sqlalchemy.orm import Session
+
+from sqlmodel_cache import _state
+from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.cache import Cache, Site
+from sqlmodel_cache.orm.identity import primary_key
+from sqlmodel_cache.orm.keying import pk_codec
+from sqlmodel_cache.orm.plan import root_of, table_name
+from sqlmodel_cache.orm.tables import Root, table_map
+from sqlmodel_cache.protocol.ops import Release
+from sqlmodel_cache.protocol.read import Steps, new_token
+from sqlmodel_cache.transport.drive import adrive
+
+_Work = list[tuple[Cache, Release]]
+
+
+def active() -> Cache:
+    """Return the configured cache; raises ConfigurationError if there is none."""
+    _state.get_config()
+    cache: Cache = _state.active
+    return cache
+
+
+def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
+    """Return what must be released so that these rows (or all) of `model` are forgotten."""
+    mapper = inspect(model)
+    root = table_map().root(table_name(root_of(mapper)))
+    if root is None:
+        raise ConfigurationError(f"{model.__name__} is not cached; there is nothing to forget")
+    texts: dict[Any, str | None] = {}
+    work: _Work = []
+    for cache, site, dialect in _sites(bind):
+        entries = []
+        whole = not keys
+        for key in keys:
+            pk = primary_key(mapper, key)
+            text = None if pk is None else pk_codec(root, dialect).encode(pk)
+            if text is None:
+                raise ConfigurationError(
+                    f"{model.__name__}: this is not a primary key as session.get() takes it"
+                )
+            texts[key if pk is None else pk] = text
+            entries += [cache.keyspace(ns, root.table).entry(text) for ns in site.namespaces]
+        shards = [
+            shard for ns in site.namespaces for shard in cache.keyspace(ns, root.table) if whole
+        ]
+        _count(cache, root, len(keys) or 1)
+        work.append((cache, Release(new_token(), tuple(entries), tuple(shards))))
+    return work
+
+
+def forget_all(bind: Any) -> _Work:
+    """Return what must be released so that everything is forgotten."""
+    work: _Work = []
+    for cache, site, _ in _sites(bind):
+        shards = []
+        for root in table_map().roots():
+            _count(cache, root, 1)
+            for namespace in site.namespaces:
+                shards.extend(cache.keyspace(namespace, root.table).shards)
+        work.append((cache, Release(new_token(), (), tuple(shards))))
+    return work
+
+
+def run(work: _Work) -> None:
+    """Do the work from plain code or from inside a greenlet."""
+    for cache, release in work:
+        bridge.run(cache.stores, _steps(release))
+
+
+async def arun(work: _Work) -> None:
+    """Do the work from a coroutine."""
+    for cache, release in work:
+        stores = cache.stores
+        await adrive(_steps(release), stores.async_ or stores.sync, stores.breaker)
+
+
+def _steps(release: Release) -> Steps[None]:
+    yield release
+
+
+def _count(cache: Cache, root: Root, number: int) -> None:
+    cache.tally.for_model(root.name).invalidations += number
+
+
+def _sites(bind: Any) -> Iterator[tuple[Cache, Site, Any]]:
+    active()
+    found = False
+    for cache in _state.live():
+        sites = cache.sites
+        if bind is not None:
+            connection = _connection(bind)
+            try:
+                sites.of(connection.dialect).learn(connection)
+                chosen = [(sites.of(connection.dialect), connection.dialect)]
+            finally:
+                if connection is not bind and not isinstance(bind, Session):
+                    connection.close()
+        else:
+            chosen = [(site, site.dialect) for site in sites if site.namespaces]
+        for site, dialect in chosen:
+            found = True
+            yield cache, site, dialect
+    if not found:
+        raise ConfigurationError(
+            "no database is known yet: this process has used none. Pass bind=engine"
+        )
+
+
+def _connection(bind: Any) -> Any:
+    bind = getattr(bind, "sync_session", None) or getattr(bind, "sync_engine", None) or bind
+    if isinstance(bind, Session):
+        return bind.connection()
+    return bind.connect() if hasattr(bind, "connect") else bind

@@ -1,0 +1,80 @@
+"""A decoded row -> a persistent instance, exactly as a load would leave it.
+
+Values go straight into the instance's `__dict__`, past descriptors and validators, as SQLAlchemy's
+own loading does; then `load` and `loaded_as_persistent` fire, because mutable extensions,
+composites and `@reconstructor` live on them. What the row should have but the payload does not
+is marked expired: without that mark it would silently read None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+from sqlalchemy.orm.attributes import instance_state
+
+from sqlmodel_cache.codec import ABSENT
+from sqlmodel_cache.orm import _sqlalchemy
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Mapper
+
+    from sqlmodel_cache.orm.plan import View
+
+
+class Hydrator:
+    """Makes instances of one view. Compiled once; `make` is the hot path of every hit.
+
+    `positions` are those of the view's columns in the payload's value list; None: all, in order.
+    """
+
+    __slots__ = (
+        "_dispatch", "_expired", "_keys", "_new", "_path", "identity_class", "positions",
+    )
+
+    def __init__(
+        self, asked: Mapper[Any], view: View, positions: tuple[int, ...] | None
+    ) -> None:
+        self._new = view.mapper.class_manager.new_instance
+        self._dispatch = view.mapper.class_manager.dispatch
+        self._keys = tuple(prop.key for prop in view.columns)
+        self._expired = view.expired
+        self._path = _sqlalchemy.mapper_path(asked)
+        self.positions = positions
+        self.identity_class = _sqlalchemy.identity_class(view.mapper)
+
+    def make(
+        self,
+        session: Session,
+        key: tuple[Any, ...],
+        values: Sequence[Any],
+        *,
+        partial_row: bool = False,
+    ) -> Any:
+        """Return a new persistent instance; `key` must not be in the session's identity map.
+
+        `partial_row`: some values may be ABSENT, and load on access.
+        """
+        instance = self._new()
+        state = instance_state(instance)
+        _sqlalchemy.attach(session, state, key)
+        state.load_path = self._path
+        if self.positions is not None:
+            values = [values[position] for position in self.positions]
+        loaded = instance.__dict__
+        loaded.update(zip(self._keys, values, strict=True))
+        if self._expired:
+            state.expired_attributes.update(self._expired)
+        if partial_row:
+            for name, value in zip(self._keys, values, strict=True):
+                if value is ABSENT:
+                    del loaded[name]
+                    state.expired_attributes.add(name)
+        if self._dispatch.load:
+            self._dispatch.load(state, None)
+        if session.dispatch.loaded_as_persistent:
+            session.dispatch.loaded_as_persistent(session, state)
+        if state.modified:
+            _sqlalchemy.commit_state(session, state)
+        return instance

@@ -1,0 +1,57 @@
+"""The primary key that `Session.get(entity, ident)` was given, in any of its spellings."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Uuid
+from sqlalchemy.orm import Mapper
+
+from sqlmodel_cache.orm import _sqlalchemy
+
+_SCALARS = frozenset({int, str, UUID})
+
+
+def primary_key(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
+    """Return `ident` as a tuple in the order of the mapper's primary key.
+
+    None where SQLAlchemy would complain, or where the identity map could not be asked: then the
+    call is SQLAlchemy's alone. A string for a UUID column becomes the UUID, so that one row has
+    one identity.
+    """
+    columns = mapper.primary_key
+    if type(ident) in _SCALARS:
+        values: tuple[Any, ...] = (ident,)
+    elif isinstance(ident, dict):
+        synonyms = _sqlalchemy.synonyms_of_pk(mapper)
+        named = {synonyms.get(name, name): value for name, value in ident.items()}
+        try:
+            values = tuple(named[mapper.get_property_by_column(c).key] for c in columns)
+        except KeyError:
+            return None
+    elif isinstance(ident, tuple | list):
+        values = tuple(ident)
+    elif hasattr(ident, "__composite_values__"):
+        values = tuple(ident.__composite_values__())
+    else:
+        values = (ident,)
+    if len(values) != len(columns):
+        return None
+    for position, value in enumerate(values):
+        if type(value) is str and isinstance(columns[position].type, Uuid):
+            values = (*values[:position], _uuid(columns[position].type, value), *values[position + 1:])
+    try:
+        hash(values)
+    except TypeError:
+        return None
+    return values
+
+
+def _uuid(type_: Uuid[Any], value: str) -> Any:
+    if not type_.as_uuid:
+        return value
+    try:
+        return UUID(value)
+    except ValueError:
+        return value

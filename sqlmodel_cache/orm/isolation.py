@@ -1,0 +1,57 @@
+"""May this transaction read from the cache, and may it fill?
+
+READ COMMITTED sees the newest rows, so a lease taken before the SELECT is enough. A snapshot
+(REPEATABLE READ, SQLite inside a driver transaction) does not: once it exists, it must see
+nothing newer and store nothing older. Before it exists, the lease predates it and all is well.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.orm import _sqlalchemy
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+_CURRENT = frozenset({"READ COMMITTED", "AUTOCOMMIT"})
+# Where a level cannot be learnt, the dialects whose default is known to see the newest rows.
+_READ_COMMITTED_BY_DEFAULT = frozenset({"postgresql", "oracle", "mssql"})
+
+
+def level_of(bind: Any, connection: Connection | None) -> str | None:
+    """Return the isolation level in force, None where it cannot be told without asking."""
+    options = (connection if connection is not None else bind).get_execution_options()
+    dialect = bind.dialect
+    level = options.get("isolation_level") or _sqlalchemy.on_connect_isolation_level(dialect)
+    if level is None:
+        level = getattr(dialect, "default_isolation_level", None)
+    if level is None and dialect.name in _READ_COMMITTED_BY_DEFAULT:
+        level = "READ COMMITTED"
+    return None if level is None else str(level).upper().replace("_", " ")
+
+
+def blocks(bind: Any, connection: Connection | None) -> Bypass | None:
+    """Return why a transaction on `bind` must not use the cache, None if it may.
+
+    `connection` is the one it already runs on, None if it has touched no database yet.
+    """
+    if bind.dialect.name == "sqlite":
+        # The level says SERIALIZABLE whatever is true: only the driver knows. Its legacy mode
+        # begins no transaction for a SELECT, so each one sees the newest rows.
+        if connection is not None and sqlite_in_transaction(connection):
+            return Bypass.SNAPSHOT
+        return None
+    level = level_of(bind, connection)
+    if level in _CURRENT:
+        return None
+    if level in ("SERIALIZABLE", "READ UNCOMMITTED"):
+        return Bypass.ISOLATION
+    return None if connection is None else Bypass.SNAPSHOT
+
+
+def sqlite_in_transaction(connection: Connection) -> bool:
+    """Tell whether the SQLite driver has a transaction open."""
+    driver: Any = connection.connection.driver_connection
+    return bool(driver.in_transaction)

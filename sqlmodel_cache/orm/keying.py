@@ -1,0 +1,52 @@
+"""From primary-key values to the one text that names a row in keys.
+
+One codec per root and dialect, because a TypeDecorator's values pass through its dialect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlmodel_cache.codec.pk import PkCodec
+from sqlmodel_cache.orm.tables import Root
+
+_codecs: WeakKeyDictionary[Any, WeakKeyDictionary[Root, PkCodec]] = WeakKeyDictionary()
+
+
+def pk_codec(root: Root, dialect: Any) -> PkCodec:
+    """Return the codec for the keys of `root` under `dialect`, compiled on first use."""
+    try:
+        return _codecs[dialect][root]
+    except KeyError:
+        codec = PkCodec(root.types, dialect)
+        _codecs.setdefault(dialect, WeakKeyDictionary())[root] = codec
+        return codec
+
+
+def row_key(
+    root: Root,
+    names: Sequence[str] | None,
+    values: Mapping[str, Any],
+    dialect: Any,
+    *,
+    trusted: bool,
+) -> str | None:
+    """Return the encoded key found under `names` in a statement's parameters, else None.
+
+    `trusted`: the values come from identities, not from a user's WHERE. A user's `name = 'Bob'`
+    may find the row 'bob' under a case-insensitive collation, so it pins no row.
+    """
+    if names is None:
+        return None
+    codec = pk_codec(root, dialect)
+    if not (trusted or codec.safe_in_sql):
+        return None
+    try:
+        pk = [values[name] for name in names]
+    except KeyError:
+        return None
+    if any(value is None for value in pk):
+        return None
+    return codec.encode(pk)

@@ -1,0 +1,134 @@
+"""`session.get()` answered from the cache.
+
+A hit becomes an instance without SQL. A miss lets SQLAlchemy load as if we were not there, and
+stores the row on the way if it holds a lease and the transaction sees what everybody sees.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel_cache import clock
+from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
+from sqlmodel_cache.errors import UnavailableError
+from sqlmodel_cache.events import Bypass, logger
+from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.binding import binding_of, cache_of
+from sqlmodel_cache.orm.capture import Row, capturing
+from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
+from sqlmodel_cache.orm.identity import primary_key
+from sqlmodel_cache.orm.plan import plan_of
+from sqlmodel_cache.orm.reader import NO_ROW, Found
+from sqlmodel_cache.protocol import read
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from sqlmodel_cache.keys import Entry
+
+PATIENCE = read.Patience()
+_NO_ROW = Row(b"", NEGATIVE, bytes(8))
+
+
+def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -> Any:
+    """Stand around `Session.get`: same arguments, same result, fewer SELECTs."""
+    plan = plan_of(args[0] if args else kwargs.get("entity"))
+    if plan is None:
+        return wrapped(*args, **kwargs)
+    options = (kwargs.get("execution_options") if kwargs else None) or NO_OPTIONS
+    binding = binding_of(session)
+    cache = cache_of(binding)
+    if cache is None:
+        check_configured(plan, options)
+        return wrapped(*args, **kwargs)
+    pk = primary_key(plan.mapper, args[1] if len(args) > 1 else kwargs.get("ident"))
+    if pk is None or (plan.identity_class, pk, None) in session.identity_map:
+        # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.
+        return wrapped(*args, **kwargs)
+    scope = decide(cache, binding, session, plan, options, kwargs)
+    entry = scope if isinstance(scope, Bypass) else scope.at(pk)
+    if isinstance(scope, Bypass) or isinstance(entry, Bypass):
+        cache.tally.for_model(plan.name).bypass(entry)
+        return wrapped(*args, **kwargs)
+    return _look_up(scope, entry, pk, partial(wrapped, *args, **kwargs))
+
+
+def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[], Any]) -> Any:
+    counters = scope.reader.counters
+    verify = partial(scope.reader.verify, entry)
+    if scope.ttl:
+        steps = read.lookup(entry, verify, PATIENCE)
+    else:
+        steps = read.peek(entry, verify)
+    try:
+        outcome = bridge.run(scope.cache.stores, steps)
+    except UnavailableError as error:
+        counters.errors += 1
+        logger.debug("a lookup failed: %s", error)
+        return load()
+    if isinstance(outcome, read.Hit):
+        counters.hits += 1
+        return hydrated(scope.session, outcome.found, load)
+    counters.misses += 1
+    if outcome.held is None:
+        return load()
+    try:
+        with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
+            instance = load()
+    except Exception:
+        settle(scope, outcome.held, None)
+        raise
+    settle(scope, outcome.held, _NO_ROW if instance is None else capture.rows.get(pk))
+    return instance
+
+
+def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
+    """Return the instance that a hit stands for; `load` is for one that is here already."""
+    if found is NO_ROW:
+        return None
+    assert isinstance(found, Found)
+    key = (found.hydrator.identity_class, found.identity, None)
+    if key in session.identity_map:
+        return load()  # asked for by another spelling of its key
+    return found.hydrator.make(session, key, found.values, partial_row=found.partial_row)
+
+
+def settle(scope: Scope, held: read.Held, row: Row | None) -> None:
+    """Fill a lease with `row`, or give it back if there is nothing to store. Never raises."""
+    counters = scope.reader.counters
+    try:
+        sealed = None if row is None else _seal(scope, held, row)
+        if sealed is None:
+            bridge.run(scope.cache.stores, read.abandon(held))
+        elif bridge.run(scope.cache.stores, read.fill(held, *sealed)):
+            counters.fills += 1
+    except UnavailableError as error:
+        counters.errors += 1
+        logger.debug("a fill failed: %s", error)
+
+
+def _seal(scope: Scope, held: read.Held, row: Row) -> tuple[bytes, int] | None:
+    """Return (envelope, milliseconds to live), None if this row must not be stored."""
+    config = scope.reader.plan.config
+    ttl = (config.negative_ttl or 0) if row is _NO_ROW else scope.ttl
+    if ttl == 0 or not scope.may_fill():
+        return None
+    life = ttl * 1000
+    if config.jitter:
+        life = max(1, round(life * (1 - config.jitter * random.random())))
+    try:
+        value = seal(
+            held.entry.value,
+            held.epoch,
+            row.fingerprint,
+            row.payload,
+            flags=row.flags,
+            stored_at=clock.now(),
+            ttl=ttl,
+        )
+    except Unstorable:
+        return None
+    return value, life

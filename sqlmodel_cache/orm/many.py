@@ -1,0 +1,142 @@
+"""`get_many`: one round trip for all hits, one `IN` query for all misses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sqlalchemy import inspect, select, tuple_
+from sqlalchemy.orm import Session
+
+from sqlmodel_cache.errors import ConfigurationError, UnavailableError
+from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.binding import binding_of, cache_of
+from sqlmodel_cache.orm.capture import capturing
+from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
+from sqlmodel_cache.orm.identity import primary_key
+from sqlmodel_cache.orm.lookup import PATIENCE, hydrated, settle
+from sqlmodel_cache.orm.plan import plan_of
+from sqlmodel_cache.protocol import read
+from sqlmodel_cache.protocol.ops import GetMany
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
+    from sqlmodel_cache.keys import Entry
+
+T = TypeVar("T")
+_Pk = tuple[Any, ...]
+
+
+def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | None]:
+    """Return the instances with these primary keys, in the order asked, None where no row is.
+
+    Each key is spelt as `session.get()` takes it. Raises ConfigurationError before `configure()`
+    and for what is not a primary key of `model`.
+    """
+    mapper = inspect(model)
+    asked = [primary_key(mapper, key) for key in keys]
+    if None in asked:
+        raise ConfigurationError(
+            f"get_many({model.__name__}): a key does not have the form that session.get() takes"
+        )
+    wanted: list[_Pk] = [pk for pk in asked if pk is not None]
+    plan = plan_of(model)
+    found: dict[_Pk, Any] = {}
+    missing = dict.fromkeys(wanted)
+    identity_class = mapper.identity_key_from_primary_key((None,) * len(mapper.primary_key))[0]
+    for pk in wanted:
+        if (identity_class, pk, None) in session.identity_map:
+            found[pk] = session.get(model, pk)
+            missing.pop(pk, None)
+    if missing and plan is not None:
+        binding = binding_of(session)
+        cache = cache_of(binding)
+        if cache is None:
+            check_configured(plan, NO_OPTIONS)
+        else:
+            scope = decide(cache, binding, session, plan, NO_OPTIONS, {})
+            if isinstance(scope, Bypass):
+                for _ in missing:
+                    cache.tally.for_model(plan.name).bypass(scope)
+            else:
+                found |= _from_cache(scope, model, list(missing))
+                missing = {}
+    if missing:
+        found |= _query(session, model, list(missing))
+    return [found.get(pk) for pk in wanted]
+
+
+async def aget_many(
+    session: AsyncSession, model: type[T], keys: Iterable[Any]
+) -> list[T | None]:
+    """Like `get_many`, for an `AsyncSession`."""
+    return await session.run_sync(get_many, model, list(keys))
+
+
+def _from_cache(scope: Scope, model: type[Any], wanted: list[_Pk]) -> dict[_Pk, Any]:
+    entries: dict[_Pk, Entry] = {}
+    counters = scope.reader.counters
+    for pk in wanted:
+        entry = scope.at(pk)
+        if isinstance(entry, Bypass):
+            counters.bypass(entry)
+        else:
+            entries[pk] = entry
+    found: dict[_Pk, Any] = {}
+    held: dict[_Pk, read.Held] = {}
+    try:
+        outcomes = bridge.run(scope.cache.stores, _look_up_all(scope, entries))
+    except UnavailableError:
+        counters.errors += len(entries)
+        outcomes = {}
+    for pk, outcome in outcomes.items():
+        if isinstance(outcome, read.Hit):
+            counters.hits += 1
+            again = partial(scope.session.get, model, pk)
+            found[pk] = hydrated(scope.session, outcome.found, again)
+        else:
+            counters.misses += 1
+            if outcome.held is not None:
+                held[pk] = outcome.held
+    missing = [pk for pk in wanted if pk not in found]
+    if missing:
+        try:
+            with capturing(scope.session, scope.reader, frozenset(held)) as capture:
+                found |= _query(scope.session, model, missing)
+        except Exception:
+            for lease in held.values():
+                settle(scope, lease, None)
+            raise
+        for pk, lease in held.items():
+            settle(scope, lease, capture.rows.get(pk))
+    return found
+
+
+def _look_up_all(
+    scope: Scope, entries: dict[_Pk, Entry]
+) -> read.Steps[dict[_Pk, read.Hit | read.Miss]]:
+    replies = yield GetMany(tuple(entries.values()))
+    outcomes: dict[_Pk, read.Hit | read.Miss] = {}
+    for (pk, entry), reply in zip(entries.items(), replies, strict=True):
+        verify = partial(scope.reader.verify, entry)
+        found, rejected = read.judge(reply, verify)
+        if found is not read.MISS:
+            outcomes[pk] = read.Hit(found)
+        elif scope.ttl:
+            outcomes[pk] = yield from read.after_miss(entry, verify, rejected, PATIENCE)
+        else:
+            outcomes[pk] = read.Miss(None)
+    return outcomes
+
+
+def _query(session: Session, model: type[Any], keys: Sequence[_Pk]) -> dict[_Pk, Any]:
+    columns = inspect(model).primary_key
+    if len(columns) == 1:
+        where = columns[0].in_([pk[0] for pk in keys])
+    else:
+        where = tuple_(*columns).in_(keys)
+    rows = session.execute(select(model).where(where)).unique().scalars()
+    return {tuple(inspect(row).identity): row for row in rows}

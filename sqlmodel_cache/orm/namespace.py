@@ -1,0 +1,107 @@
+"""Which database is this? Rows of two databases never meet; two URLs of one database do.
+
+Asked of the server once per engine, where it can say who it is; otherwise a hash of where the
+dialect connects. Every question is one that cannot fail inside a user's transaction.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from sqlmodel_cache.events import logger
+from sqlmodel_cache.orm import _sqlalchemy
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """What is known of the database behind an engine. `name` None: it cannot be told."""
+
+    name: str | None
+    replica: bool = False
+
+
+def identify(connection: Connection) -> Database:
+    """Ask the server behind `connection` who it is."""
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        return _sqlite(connection)
+    if dialect == "postgresql":
+        return _postgresql(connection)
+    if dialect in ("mysql", "mariadb"):
+        return _mysql(connection)
+    return Database(_by_arguments(connection))
+
+
+def _digest(*parts: object) -> str:
+    joined = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
+    return blake2b(joined, digest_size=8).hexdigest()
+
+
+def _sqlite(connection: Connection) -> Database:
+    rows = connection.execute(text("PRAGMA database_list")).all()
+    path = next((row[2] for row in rows if row[1] == "main"), "")
+    if path:
+        attached = sorted(f"{row[1]}={os.path.realpath(row[2])}" for row in rows if row[1] != "main"
+                          and row[1] != "temp")
+        return Database("s" + _digest(os.path.realpath(path), *attached))
+    url = str(connection.engine.url.database or "")
+    if "cache=shared" in url or "memdb" in url:
+        return Database(f"m{_digest(url, os.getpid())}")
+    if _sqlalchemy.creator_is_foreign(connection.engine):
+        logger.warning(
+            "an in-memory SQLite database behind creator= or do_connect cannot be told from"
+            " others; it is not cached. Pass a namespace to configure() or cached_sessionmaker()."
+        )
+        return Database(None)
+    return Database(f"m{os.urandom(8).hex()}")
+
+
+def _postgresql(connection: Connection) -> Database:
+    may_ask = connection.execute(
+        text("SELECT has_function_privilege('pg_control_system()', 'execute')")
+    ).scalar()
+    database, path, replica = connection.execute(
+        text(
+            "SELECT current_database(), array_to_string(current_schemas(false), ','),"
+            " pg_is_in_recovery()"
+        )
+    ).one()
+    if not may_ask:
+        where = _by_arguments(connection)
+        return Database(None if where is None else _digest(where, database, path), replica)
+    system = connection.execute(text("SELECT system_identifier FROM pg_control_system()"))
+    return Database("p" + _digest(system.scalar(), database, path), replica)
+
+
+def _mysql(connection: Connection) -> Database:
+    server = connection.execute(
+        text("SHOW GLOBAL VARIABLES WHERE variable_name IN ('server_uid', 'server_uuid')")
+    ).all()
+    database = connection.execute(text("SELECT DATABASE()")).scalar()
+    if not server:
+        where = _by_arguments(connection)
+        return Database(None if where is None else _digest(where, database))
+    return Database("y" + _digest(server[0][1], database))
+
+
+def _by_arguments(connection: Connection) -> str | None:
+    """Return a hash of where this engine connects, without user secrets."""
+    engine = connection.engine
+    if _sqlalchemy.creator_is_foreign(engine):
+        logger.warning(
+            "the database behind creator= or a do_connect listener cannot be told; it is not"
+            " cached. Pass a namespace to configure() or cached_sessionmaker()."
+        )
+        return None
+    args, named = connection.dialect.create_connect_args(engine.url)
+    secret = {"password", "passwd", "passphrase", "token"}
+    shown = sorted((key, str(value)) for key, value in named.items() if key not in secret)
+    return "u" + _digest(engine.dialect.name, [str(arg) for arg in args], shown)

@@ -1,0 +1,47 @@
+"""What the caller of a lookup asked for: execution options, innermost first, and `bypass()`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
+
+from sqlmodel_cache.config import check_seconds
+from sqlmodel_cache.errors import ConfigurationError
+
+_NONE: Final[Mapping[str, Any]] = {}
+
+bypassing: ContextVar[bool] = ContextVar("sqlmodel_cache_bypassing", default=False)
+
+
+@contextmanager
+def bypass() -> Iterator[None]:
+    """Let every lookup inside go to the database. Writes still invalidate."""
+    token = bypassing.set(True)
+    try:
+        yield
+    finally:
+        bypassing.reset(token)
+
+
+def checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return `options` if our keys in it have values that they can have.
+
+    Raises ConfigurationError otherwise.
+    """
+    if "cache" in options and type(options["cache"]) is not bool:
+        raise ConfigurationError(
+            f"execution option cache={options['cache']!r} is not valid; use True or False"
+        )
+    if "cache_ttl" in options:
+        check_seconds("execution options", "cache_ttl", options["cache_ttl"], optional=False)
+    return options
+
+
+def innermost(name: str, *layers: Mapping[str, Any] | None) -> Any:
+    """Return the first value of option `name`, from the call outwards; None if nobody set it."""
+    for layer in layers:
+        if layer and name in layer:
+            return checked(layer)[name]
+    return None

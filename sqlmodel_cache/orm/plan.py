@@ -1,0 +1,142 @@
+"""A mapper, as the cache sees it: compiled once, asked on every call.
+
+A row's key is made of its *root*: the mapper whose table holds the whole hierarchy's primary
+key. One identity has one key, whichever class of the hierarchy it is asked through. What a
+`select()` of one mapper loads of another's row is a `View`; a payload is always one view's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Column, Table, inspect
+from sqlalchemy.exc import NoInspectionAvailable
+from sqlalchemy.orm import ColumnProperty, Mapper
+
+from sqlmodel_cache.config import CacheConfig
+from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.policy import compiled, config_of
+
+# What a load fetches together with the row; everything else is loaded on access, or never.
+_LOADED_LATER = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "write_only"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class View:
+    """The columns that `select(asked)` loads of a row of `mapper`, in a fixed order."""
+
+    mapper: Mapper[Any]
+    columns: tuple[ColumnProperty[Any], ...]  # loaded with the row
+    expired: tuple[str, ...]  # of the class, but not of this view: loaded on access
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Plan:
+    """How one mapped class is cached. `blocked` is set where it never can be."""
+
+    mapper: Mapper[Any]
+    config: CacheConfig
+    root: Mapper[Any]
+    identity_class: type[Any]
+    blocked: Bypass | None
+
+    @property
+    def name(self) -> str:
+        """The model's name in stats, logs and errors."""
+        return self.mapper.class_.__name__
+
+    @property
+    def table(self) -> str:
+        """The table that names this row in keys."""
+        return table_name(self.root)
+
+
+def plan_of(entity: Any) -> Plan | None:
+    """Return the plan of a mapped class or mapper; None if it did not opt in.
+
+    What is no mapped class at all has no plan either: SQLAlchemy says it best.
+    """
+    try:
+        plan: Plan | None = compiled[entity]
+        return plan
+    except (KeyError, TypeError):
+        pass
+    cls = entity if isinstance(entity, type) else getattr(entity, "class_", None)
+    if not isinstance(cls, type):
+        return None
+    try:
+        mapper = inspect(cls)
+    except NoInspectionAvailable:
+        return None
+    plan = compiled[cls] = compile_plan(mapper)
+    return plan
+
+
+def compile_plan(mapper: Mapper[Any]) -> Plan | None:
+    """Work out everything about `mapper` that no call can change."""
+    config = config_of(mapper.class_)
+    if config is None:
+        return None
+    return Plan(
+        mapper, config, root_of(mapper), _sqlalchemy.identity_class(mapper), _blocked(mapper, config)
+    )
+
+
+def root_of(mapper: Mapper[Any]) -> Mapper[Any]:
+    """Return the mapper whose table names this identity: the base, or a concrete class itself."""
+    while mapper.inherits is not None and not mapper.concrete:
+        mapper = mapper.inherits
+    return mapper
+
+
+def table_name(mapper: Mapper[Any]) -> str:
+    """Return the full name of a root's own table."""
+    return str(getattr(mapper.local_table, "fullname", mapper.local_table))
+
+
+def hierarchy(plan: Plan) -> tuple[Mapper[Any], ...]:
+    """Return every mapper whose rows can be found under a key of this plan."""
+    return tuple(
+        mapper for mapper in plan.root.self_and_descendants if root_of(mapper) is plan.root
+    )
+
+
+def view_of(asked: Mapper[Any], actual: Mapper[Any]) -> View:
+    """Work out what `select(asked)` loads of a row that turns out to be an `actual`."""
+    if asked is actual or not actual.isa(asked):
+        asked = actual
+    loaded = {
+        column
+        for mapper in (asked, *asked.with_polymorphic_mappers)
+        for prop in mapper.column_attrs
+        for column in prop.columns
+    }
+    own = [prop for prop in actual.column_attrs if not prop.deferred]
+    columns = tuple(prop for prop in own if any(column in loaded for column in prop.columns))
+    rest = tuple(prop.key for prop in own if prop not in columns)
+    return View(actual, columns, rest)
+
+
+def _blocked(mapper: Mapper[Any], config: CacheConfig) -> Bypass | None:
+    if not config.enabled:
+        return Bypass.MODEL_OFF
+    if mapper.always_refresh:
+        return Bypass.ALWAYS_REFRESH
+    polymorphic = mapper.with_polymorphic_mappers
+    if any(each.concrete and each is not mapper for each in polymorphic):
+        return Bypass.SELECTABLE  # a union: rows of several tables under one identity
+    for each in mapper.self_and_descendants:
+        if root_of(each) is not root_of(mapper):
+            continue
+        if not isinstance(each.local_table, Table):
+            return Bypass.SELECTABLE
+        if each.polymorphic_load == "selectin" and each is not mapper:
+            return Bypass.EAGER
+        if any(rel.lazy not in _LOADED_LATER for rel in each.relationships):
+            return Bypass.EAGER
+        for prop in each.column_attrs:
+            if not prop.deferred and not isinstance(prop.columns[0], Column):
+                return Bypass.EXPRESSION
+    return None

@@ -1,0 +1,96 @@
+"""What a model's classes asked for.
+
+Three spellings, one mechanism: each ends with a `__cache_config__` somewhere on the MRO, and the
+first one found there wins. `CachedModel`'s own default counts last, so that a base's explicit
+setting is not shadowed by the order in which the bases are written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, Final, TypeVar, overload
+from weakref import WeakKeyDictionary
+
+from sqlmodel import SQLModel
+
+from sqlmodel_cache.config import CacheConfig
+from sqlmodel_cache.errors import ConfigurationError
+
+C = TypeVar("C", bound=type)
+
+ATTRIBUTE: Final = "__cache_config__"
+
+# What the files above compiled per class; kept here because a decoration outdates all of it.
+compiled: WeakKeyDictionary[type, Any] = WeakKeyDictionary()
+
+# Called when a class opts in by decoration, after its mapper was made.
+on_decorated: list[Callable[[], None]] = []
+_MIXIN_DEFAULT: Final = CacheConfig()
+
+
+class CachedModel(SQLModel):
+    """A SQLModel base whose tables are cached: `class Hero(CachedModel, table=True)`.
+
+    Set `__cache_config__ = CacheConfig(ttl=...)` on a subclass to change its policy.
+    """
+
+    __cache_config__: ClassVar[CacheConfig] = _MIXIN_DEFAULT
+
+
+@overload
+def cached(model: C, /) -> C: ...
+@overload
+def cached(
+    *,
+    enabled: bool = ...,
+    ttl: int | None = ...,
+    negative_ttl: int | None = ...,
+    jitter: float = ...,
+) -> Callable[[C], C]: ...
+def cached(model: Any = None, /, **settings: Any) -> Any:
+    """Opt a mapped class in: `@cached` or `@cached(ttl=300)`.
+
+    Takes the fields of `CacheConfig`. Works for any class that SQLAlchemy maps, before or after
+    it is mapped. Raises ConfigurationError for a value that cannot work.
+    """
+
+    def decorate(cls: C) -> C:
+        if not isinstance(cls, type):
+            raise ConfigurationError(
+                f"@cached is for mapped classes, not for {cls!r}; write @cached or"
+                " @cached(ttl=300) above the class"
+            )
+        try:
+            config = CacheConfig(**settings)
+        except TypeError as error:
+            raise ConfigurationError(f"{cls.__name__}: @cached: {error}") from None
+        config.check(cls.__name__)
+        type.__setattr__(cls, ATTRIBUTE, config)
+        compiled.clear()
+        for callback in on_decorated:
+            callback()
+        return cls
+
+    return decorate if model is None else decorate(model)
+
+
+def config_of(cls: type) -> CacheConfig | None:
+    """Return the policy that `cls` inherits, None if it never opted in.
+
+    Raises ConfigurationError, naming class and field, for a setting that cannot work.
+    """
+    found: CacheConfig | None = None
+    for base in cls.__mro__:
+        config = base.__dict__.get(ATTRIBUTE)
+        if config is None:
+            continue
+        if not isinstance(config, CacheConfig):
+            raise ConfigurationError(
+                f"{base.__name__}.__cache_config__ is a {type(config).__name__}; assign a"
+                " CacheConfig(...)"
+            )
+        if config is not _MIXIN_DEFAULT:
+            config.check(cls.__name__)
+            return config
+        found = config
+    return found

@@ -1,0 +1,175 @@
+"""A commit, seen by the caches: fence -> COMMIT -> release, inside the dialect's own `do_commit`.
+
+Not in the engine's `commit` event: raising or being cancelled there leaves an open transaction
+that the pool hands to the next user, whose unrelated commit then persists it. Here the COMMIT is
+ours to skip, and the ROLLBACK ours to send. `pool_reset_on_return="commit"` passes here too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel_cache import _state
+from sqlmodel_cache.errors import FenceError, UnavailableError
+from sqlmodel_cache.events import logger
+from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.tables import Root, table_map
+from sqlmodel_cache.protocol.write import Outcome, Publication
+
+if TYPE_CHECKING:
+    from sqlmodel_cache.orm.cache import Cache
+    from collections.abc import Sequence
+
+    from sqlmodel_cache.orm.connection import Fenced, Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """One commit attempt in one cache."""
+
+    cache: Cache
+    publication: Publication
+    counts: tuple[tuple[str, int], ...]  # model name -> touched rows and tables
+
+    def fence(self) -> bool:
+        """Fence; False if the store could not be asked."""
+        try:
+            bridge.run(self.cache.stores, self.publication.fence())
+        except UnavailableError as error:
+            self._count("errors")
+            logger.debug("a fence failed: %s", error)
+            return False
+        return True
+
+    def settle(self, outcome: Outcome) -> None:
+        """Release or keep; never raises. What cannot be released is counted as lost."""
+        try:
+            bridge.run_shielded(self.cache.stores, self.publication.settle(outcome))
+        except UnavailableError as error:
+            if outcome is Outcome.REFUSED:
+                return  # nothing changed; the fence runs out by itself
+            self._count("lost")
+            models = ", ".join(name for name, _ in self.counts)
+            logger.error(
+                "invalidation lost for %s: readers may see values of before this commit until"
+                " their TTL ends (%s)", models, error,
+            )
+        else:
+            if outcome is Outcome.COMMITTED:
+                self._count("invalidations")
+
+    def _count(self, what: str) -> None:
+        for name, number in self.counts:
+            counters = self.cache.tally.for_model(name)
+            setattr(counters, what, getattr(counters, what) + number)
+
+
+def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:
+    """Return what must be published of a ledger, one for each live cache."""
+    touched = ledger.frames.capture()
+    tables: set[Root] = set()
+    known = table_map()
+    for table in touched.tables:
+        root = known.root(table)
+        if root is not None:
+            tables.add(root)
+    if ledger.everything:
+        tables.update(known.roots())
+    rows = [(known.root(table), pk) for table, pk in touched.rows]
+    named = [(root, pk) for root, pk in rows if root is not None and root not in tables]
+    if not named and not tables:
+        return []
+    return [
+        one
+        for cache in _state.live()
+        if cache.config.enabled
+        for one in [_publishing(cache, dialect, ledger.namespaces, named, tables)]
+        if one is not None
+    ]
+
+
+def _publishing(
+    cache: Cache, dialect: Any, namespaces: set[str], rows: list[tuple[Root, str]],
+    tables: set[Root],
+) -> Publishing | None:
+    entries = []
+    shards = []
+    for namespace in cache.sites.of(dialect).namespaces | namespaces:
+        for root, pk in rows:
+            entries.append(cache.keyspace(namespace, root.table).entry(pk))
+        for root in tables:
+            shards.extend(cache.keyspace(namespace, root.table).shards)
+    counts: dict[str, int] = {}
+    for root in (*(root for root, _ in rows), *tables):
+        counts[root.name] = counts.get(root.name, 0) + 1
+    if not entries and not shards:
+        cache.lose(counts, "the namespace of this connection's database is not known")
+        return None
+    publication = Publication(
+        tuple(entries), tuple(shards), strict=cache.config.consistency == "strict"
+    )
+    return Publishing(cache, publication, tuple(counts.items()))
+
+
+def commit(ledger: Ledger, dialect: Any, do_commit: Any, do_rollback: Any) -> None:
+    """Run `do_commit()` between fence and release. `do_rollback()` is sent if it must not run."""
+    todo = publishings(ledger, dialect)
+    fenced: list[Publishing] = []
+    try:
+        for one in todo:
+            fenced.append(one)
+            if not one.fence() and one.cache.config.on_fence_failure == "abort":
+                raise FenceError(
+                    "the commit was rolled back: its rows could not be fenced in the cache, and"
+                    " on_fence_failure='abort' is set; retry it, or configure 'proceed'"
+                )
+    except BaseException:
+        try:
+            do_rollback()
+        finally:
+            ledger.end()
+            settle_all(fenced, Outcome.REFUSED)
+        raise
+    try:
+        do_commit()
+    except BaseException as error:
+        settle_all(todo, outcome_of(error, dialect))
+        raise
+    early, ledger.early = ledger.early, []
+    ledger.end()
+    settle_all([*early, *todo], Outcome.COMMITTED)
+
+
+def settle_all(publishings: Sequence[Fenced], outcome: Outcome) -> None:
+    """Settle each one, also when the task is cancelled meanwhile; then let that be raised."""
+    cancelled: BaseException | None = None
+    for one in publishings:
+        try:
+            one.settle(outcome)
+        except BaseException as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+def end_early(ledger: Ledger) -> None:
+    """Release what was fenced ahead of statements that committed by themselves."""
+    early, ledger.early = ledger.early, []
+    settle_all(early, Outcome.COMMITTED)
+
+
+def outcome_of(error: BaseException, dialect: Any) -> Outcome:
+    """Judge a COMMIT that raised: did the server refuse it, or can nobody tell?"""
+    dbapi = dialect.loaded_dbapi
+    if not isinstance(error, dbapi.Error):
+        return Outcome.AMBIGUOUS
+    if dialect.name == "sqlite":
+        return Outcome.REFUSED
+    if dialect.is_disconnect(error, None, None):
+        return Outcome.AMBIGUOUS
+    if getattr(error, "sqlstate", None) or getattr(error, "pgcode", None):
+        return Outcome.REFUSED
+    if isinstance(error, dbapi.OperationalError | dbapi.InterfaceError):
+        return Outcome.AMBIGUOUS
+    return Outcome.REFUSED

@@ -1,0 +1,155 @@
+"""Everything to read one model of one database: keys, codecs, hydrators. Compiled on first use.
+
+A payload carries the fingerprint of the view it was stored by. A reader knows every view of its
+hierarchy, so `get(Base, 1)` makes the right subclass of what `get(Sub, 1)` stored, takes just
+its own columns of it, and treats a view that has too few of them as a miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlmodel_cache.codec import (
+    ABSENT,
+    NEGATIVE,
+    ColumnSpec,
+    Miss,
+    RowCodec,
+    Undecodable,
+    unseal,
+)
+from sqlmodel_cache.codec.envelope import ANNOTATED
+from sqlmodel_cache.keys import KeySpace
+from sqlmodel_cache.orm.hydrate import Hydrator
+from sqlmodel_cache.orm.keying import pk_codec
+from sqlmodel_cache.orm.plan import Plan, View, hierarchy, view_of
+from sqlmodel_cache.orm.tables import Root
+from sqlmodel_cache.protocol import read
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Mapper
+
+    from sqlmodel_cache.events import Counters
+    from sqlmodel_cache.keys import Entry
+
+# Misses that say nothing about the health of the store.
+_EXPECTED = (Miss.STALE, Miss.EXPIRED)
+
+NO_ROW: Final = object()  # what a negative entry, or a sibling class's row, reads as
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A readable row: how to make an instance of it, its identity, its values."""
+
+    hydrator: Hydrator
+    identity: tuple[Any, ...]
+    values: Sequence[Any]
+    partial_row: bool  # some values may be ABSENT
+
+
+class Shape:
+    """One view as payloads carry it."""
+
+    __slots__ = ("codec", "pk", "view")
+
+    def __init__(self, plan: Plan, view: View, dialect: Any, converter: Any) -> None:
+        self.view = view
+        identity = f"{plan.table}/{view.mapper.class_.__module__}.{view.mapper.class_.__qualname__}"
+        columns = [ColumnSpec(prop.key, prop.columns[0].type) for prop in view.columns]
+        self.codec = RowCodec(columns, dialect, converter, identity=identity)
+        order = [prop.key for prop in view.columns]
+        self.pk = tuple(
+            order.index(view.mapper.get_property_by_column(column).key)
+            for column in view.mapper.primary_key
+        )
+
+
+class Reader:
+    """How one class is read from one database through one cache."""
+
+    def __init__(
+        self, plan: Plan, root: Root, keyspace: KeySpace, dialect: Any, converter: Any,
+        counters: Counters,
+    ) -> None:
+        self.plan = plan
+        self.keyspace = keyspace
+        self.pk = pk_codec(root, dialect)
+        self.counters = counters
+        self._dialect = dialect
+        self._converter = converter
+        self._known = 0
+        self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}
+        self._by_mapper: dict[Mapper[Any], Shape] = {}
+
+    def shape_of(self, mapper: Mapper[Any]) -> Shape:
+        """Return the shape in which a load through this reader leaves a row of `mapper`."""
+        self._learn_hierarchy()
+        return self._by_mapper[mapper]
+
+    def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
+        """Return a `Found`, NO_ROW, or read.MISS for what is unusable."""
+        envelope = unseal(entry.value, value, epoch)
+        if isinstance(envelope, Miss):
+            if envelope not in _EXPECTED:
+                self.counters.errors += 1
+            return read.MISS
+        if envelope.flags & NEGATIVE:
+            return NO_ROW
+        try:
+            found = self._by_fingerprint[envelope.fingerprint]
+        except KeyError:
+            if not self._learn_hierarchy() or envelope.fingerprint not in self._by_fingerprint:
+                return read.MISS
+            found = self._by_fingerprint[envelope.fingerprint]
+        if found is None:
+            return NO_ROW
+        shape, hydrator = found
+        try:
+            values = shape.codec.decode(envelope.payload, envelope.flags)
+        except Undecodable:
+            self.counters.errors += 1
+            return read.MISS
+        identity = tuple([values[position] for position in shape.pk])
+        return Found(hydrator, identity, values, bool(envelope.flags & ANNOTATED))
+
+    def _learn_hierarchy(self) -> bool:
+        """Compile the views of every class of the hierarchy; False if none was new."""
+        mappers = hierarchy(self.plan)
+        if len(mappers) == self._known:
+            return False
+        self._known = len(mappers)
+        asked = self.plan.mapper
+        for actual in mappers:
+            wanted = view_of(asked, actual) if actual.isa(asked) else None
+            for through in mappers:
+                if not actual.isa(through):
+                    continue
+                view = view_of(through, actual)
+                shape = Shape(self.plan, view, self._dialect, self._converter)
+                if through is asked:
+                    self._by_mapper[actual] = shape
+                self._admit(asked, wanted, shape)
+        return True
+
+    def _admit(self, asked: Mapper[Any], wanted: View | None, shape: Shape) -> None:
+        """Say how a payload of `shape` is read: in part, in full, as no row, or not at all."""
+        if wanted is None:
+            self._by_fingerprint[shape.codec.fingerprint] = None
+            return
+        order = [prop.key for prop in shape.view.columns]
+        try:
+            positions = tuple(order.index(prop.key) for prop in wanted.columns)
+        except ValueError:
+            return
+        straight = positions == tuple(range(len(order)))
+        self._by_fingerprint.setdefault(
+            shape.codec.fingerprint, (shape, Hydrator(asked, wanted, None if straight else positions))
+        )
+
+
+def stored_values(shape: Shape, loaded: dict[str, Any]) -> Sequence[Any]:
+    """Return a freshly loaded row's values in the order of `shape`."""
+    return [loaded.get(prop.key, ABSENT) for prop in shape.view.columns]

@@ -1,0 +1,133 @@
+"""What a live cache hangs on sessions, and the proxy around a sessionmaker.
+
+`attach` adds every listener that a configured cache needs; `detach` removes just those.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, TypeVar, cast
+
+import wrapt
+from sqlalchemy import event
+from sqlalchemy.engine import Connection
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
+from sqlalchemy.orm import Mapper, Session, SessionTransaction, sessionmaker
+
+from sqlmodel_cache import _state
+from sqlmodel_cache.config import Configuration, Namespace
+from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.orm import capture, writes
+from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of
+from sqlmodel_cache.orm.cache import Cache, namespace_for
+from sqlmodel_cache.orm.connection import open_ledger
+from sqlmodel_cache.orm.options import checked
+from sqlmodel_cache.orm.policy import compiled
+from sqlmodel_cache.orm.tables import forget_table_map
+
+F = TypeVar("F", bound="sessionmaker[Any] | async_sessionmaker[Any]")
+
+
+def attach() -> None:
+    """Add every listener of a configured cache. Idempotent."""
+    detach()
+    writes.watch()
+    event.listen(Mapper, "load", capture.on_load, raw=True, insert=True)
+    event.listen(Session, "after_begin", _on_begin)
+
+
+def detach() -> None:
+    """Remove what `attach` added, and forget what was compiled. Idempotent."""
+    writes.unwatch()
+    if event.contains(Mapper, "load", capture.on_load):
+        event.remove(Mapper, "load", capture.on_load)
+    if event.contains(Session, "after_begin", _on_begin):
+        event.remove(Session, "after_begin", _on_begin)
+    compiled.clear()
+    forget_table_map()
+
+
+def _on_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
+    """Note in which namespace a session's writes will have to be published."""
+    binding = binding_of(session)
+    for cache in _state.live():
+        own = binding and binding.namespace
+        if own is None and not callable(cache.config.namespace):
+            continue
+        namespace = namespace_for(cache, session, own)
+        if namespace is not None:
+            open_ledger(connection).namespaces.add(namespace)
+
+
+class CachedSessionmaker(wrapt.ObjectProxy):  # type: ignore[misc]
+    """A sessionmaker, unchanged to whoever uses it, whose sessions carry a `Binding`."""
+
+    def __init__(self, factory: Any, binding: Binding) -> None:
+        super().__init__(factory)
+        self._self_binding = binding
+        # sessionmaker.class_ is a private subclass already; async_sessionmaker shares both of
+        # its classes with everybody, so its sessions get a private sync class.
+        if isinstance(factory, async_sessionmaker):
+            shared = factory.kw.get("sync_session_class") or _sync_class(factory.class_)
+            own = type(shared.__name__, (shared,), {ATTRIBUTE: binding})
+            factory.configure(sync_session_class=own)
+        else:
+            setattr(factory.class_, ATTRIBUTE, binding)
+
+
+def _sync_class(async_class: type[AsyncSession]) -> type[Session]:
+    return async_class.sync_session_class
+
+
+def cached_sessionmaker(
+    factory: F,
+    *,
+    transport: Any = None,
+    namespace: Namespace | None = None,
+    ttl: int | None = None,
+    cache: bool | None = None,
+) -> F:
+    """Return a proxy around `factory` whose sessions use the cache.
+
+    Works with `sessionmaker` and `async_sessionmaker`; `isinstance`, `event.listen`, `.begin()`
+    and a later `.configure()` still see the factory itself.
+
+    Args:
+        factory: the sessionmaker; only its own sessions are affected.
+        transport: a cache of its own instead of the global one.
+        namespace: a name, or a callable of the session, instead of the database's identity.
+        ttl: seconds for what its sessions store, where the call sets no `cache_ttl`.
+        cache: False: its sessions neither read nor fill, unless the call says `cache=True`.
+
+    Raises ConfigurationError for anything that is no factory, and for values that cannot work.
+    """
+    if not isinstance(factory, sessionmaker | async_sessionmaker):
+        raise ConfigurationError(
+            f"cached_sessionmaker() takes a sessionmaker or async_sessionmaker, not"
+            f" {type(factory).__name__}"
+        )
+    options: dict[str, Any] = {}
+    if ttl is not None:
+        options["cache_ttl"] = ttl
+    if cache is not None:
+        options["cache"] = cache
+    own = None if transport is None else _own_cache(transport)
+    binding = Binding(own, namespace, _frozen(checked(options)))
+    return cast(F, CachedSessionmaker(factory, binding))
+
+
+def _own_cache(transport: Any) -> Cache:
+    base: Cache | None = _state.active
+    config = Configuration(transport)
+    if base is not None:
+        config = replace(base.config, transport=transport)
+    own = Cache(config)
+    _state.carried.add(own)
+    attach()
+    return own
+
+
+def _frozen(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(dict(options))

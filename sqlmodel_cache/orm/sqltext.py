@@ -1,0 +1,74 @@
+"""What a statement in plain text may do, judged by its first words.
+
+No parser: what is not known to be harmless is taken to write anything. A function called by a
+SELECT may write too, and nobody can see that from here; `docs/consistency.md` says so.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from functools import lru_cache
+
+
+class Effect(enum.Enum):
+    """The worst that a text can do to cached rows."""
+
+    NOTHING = "nothing"
+    SETTINGS = "settings"  # changes what later statements of the connection mean
+    LOCAL_SETTINGS = "local settings"  # the same, until the transaction ends
+    ISOLATION = "isolation"  # changes the isolation level behind SQLAlchemy's back
+    COMMIT = "commit"  # makes earlier writes durable behind SQLAlchemy's back
+    ANYTHING = "anything"
+
+
+_COMMENTS = re.compile(r"\A(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/|\()*", re.DOTALL)
+_WRITES = re.compile(
+    r"\b(?:insert|update|delete|merge|replace|truncate|drop|alter|into|call|do)\b", re.IGNORECASE
+)
+_LOCKING = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
+_HARMLESS = frozenset(
+    "show pragma describe desc values table begin start savepoint release rollback"
+    " lock unlock reset fetch declare close move vacuum reindex checkpoint listen unlisten"
+    " notify use create comment grant revoke discard deallocate prepare attach detach".split()
+)
+_SET_CONFIG = re.compile(r"\bset_config\s*\((?P<local>[^()]*,\s*true\s*\))?", re.IGNORECASE)
+_ISOLATION = re.compile(
+    r"set\s+(?:(?:global|session|local)\s+)?(?:transaction|session\s+characteristics)\b",
+    re.IGNORECASE,
+)
+_MEANING = re.compile(  # settings that change which rows are seen, or how values read
+    r"set\s+(?P<local>local\s+)?(?:session\s+)?"
+    r"(?:search_path|schema|role|session\s+authorization|authorization|row_security|time\s*_?zone"
+    r"|datestyle|intervalstyle|bytea_output|sql_mode|names|@?[\w\"]+\.[\w\"]+|@\w+)",
+    re.IGNORECASE,
+)
+_SQL_STRING = re.compile(r"'(?:[^']|'')*'")
+
+
+@lru_cache(maxsize=512)
+def effect_of(text: str) -> Effect:
+    """Return the worst that `text` can do."""
+    body = text[_COMMENTS.match(text).end() :]  # type: ignore[union-attr]  # always matches
+    word = re.match(r"[A-Za-z]+", body)
+    first = word.group().lower() if word else ""
+    if ";" in body.rstrip().rstrip(";"):
+        return Effect.ANYTHING
+    if first in ("select", "with", "explain", "analyze"):
+        if found := _SET_CONFIG.search(body):
+            return Effect.LOCAL_SETTINGS if found["local"] else Effect.SETTINGS
+        bare = _LOCKING.sub("", _SQL_STRING.sub("''", body))
+        return Effect.ANYTHING if _WRITES.search(bare) else Effect.NOTHING
+    if first in ("commit", "end"):
+        return Effect.COMMIT
+    if first == "set":
+        return _effect_of_set(body)
+    return Effect.NOTHING if first in _HARMLESS else Effect.ANYTHING
+
+
+def _effect_of_set(body: str) -> Effect:
+    if _ISOLATION.match(body):
+        return Effect.ISOLATION
+    if found := _MEANING.match(body):
+        return Effect.LOCAL_SETTINGS if found["local"] else Effect.SETTINGS
+    return Effect.NOTHING

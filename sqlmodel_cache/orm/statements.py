@@ -1,0 +1,151 @@
+"""What a compiled statement touches: rows where its WHERE pins their keys, tables otherwise.
+
+Worked out from the statement's structure once per compiled form; a call only picks values out of
+its parameters. The ORM's own UPDATE and DELETE pin keys like any other, so flushes, bulk
+statements and Core all take this one way in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from sqlalchemy import BindParameter, Column, Table
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.ddl import DDL, DropTable, ExecutableDDLElement
+from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
+from sqlalchemy.sql.visitors import iterate
+
+from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.sqltext import Effect, effect_of
+from sqlmodel_cache.orm.tables import TableMap, Target, referenced
+
+# bind names, in the order of a root's primary key
+_Names = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One root touched by one DML element."""
+
+    target: Target
+    names: _Names | None  # parameters that pin the row; None: any row
+    insert: bool = False  # rows appear
+    upsert: bool = False  # and rows that exist may change
+    rekeys: bool = False  # rows may get another key
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """All that one compiled statement can touch, but for its parameters' values."""
+
+    writes: bool = False
+    hits: tuple[Hit, ...] = ()
+    tables: frozenset[str] = frozenset()  # roots' tables touched as a whole
+
+
+_NOTHING = Analysis()
+_memo: WeakKeyDictionary[Any, tuple[TableMap, Analysis]] = WeakKeyDictionary()
+
+
+def analyse(compiled: Any, tables: TableMap) -> Analysis:
+    """Return what `compiled` can touch; remembered as long as the compiled form lives."""
+    known = _memo.get(compiled)
+    if known is not None and known[0] is tables:
+        return known[1]
+    found = _NOTHING
+    for element in (compiled.statement, *_sqlalchemy.compiled_ctes(compiled)):
+        if getattr(element, "is_dml", False):
+            part = _analyse_dml(element, compiled, tables)
+            found = Analysis(True, found.hits + part.hits, found.tables | part.tables)
+    _memo[compiled] = (tables, found)
+    return found
+
+
+def ddl_effect(element: Any, tables: TableMap) -> tuple[Effect, frozenset[str]]:
+    """Return what a DDL element can do: its worst effect, and the roots' tables it drops."""
+    if isinstance(element, DropTable):
+        name = element.element.fullname
+        return Effect.NOTHING, frozenset(hit.root.table for hit in tables.targets(name))
+    if isinstance(element, DDL):
+        return effect_of(str(element.statement)), frozenset()
+    name = type(element).__name__
+    if isinstance(element, ExecutableDDLElement) and name.startswith(("Create", "Drop", "Set")):
+        return Effect.NOTHING, frozenset()
+    return Effect.ANYTHING, frozenset()
+
+
+def pinned_values(names: _Names, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return the values under `names`, None where one is not there."""
+    try:
+        return tuple(parameters[name] for name in names)
+    except KeyError:
+        return None
+
+
+def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
+    if not isinstance(dml.table, Table):  # a join (MySQL) or alias: every table in it
+        named = [each for each in iterate(dml.table) if isinstance(each, Table)]
+        whole = {hit.root.table for each in named for hit in tables.targets(each.fullname)}
+        return Analysis(True, (), frozenset(whole))
+    table = dml.table
+    whole: set[str] = set()
+    if dml.is_insert:
+        upsert = _sqlalchemy.is_upsert(dml)
+        hits = [
+            Hit(target, _insert_names(target, dml), insert=True, upsert=upsert)
+            for target in tables.targets(table.fullname)
+        ]
+        return Analysis(True, tuple(hits))
+    sets = _sqlalchemy.set_columns(dml, compiled) if dml.is_update else set()
+    pins = _pins(dml, compiled)
+    hits = [
+        Hit(target, _pinned(target, pins), rekeys=_changes_key(target, sets))
+        for target in tables.targets(table.fullname)
+    ]
+    if dml.is_delete:
+        whole = set(tables.dependants(table, deleted=True))
+    elif sets is None or sets & referenced(table):
+        whole = set(tables.dependants(table, deleted=False))
+    return Analysis(True, tuple(hits), frozenset(whole))
+
+
+def _pinned(target: Target, pins: Mapping[Column[Any], str]) -> _Names | None:
+    names = [pins.get(column) for column in target.pk or ()]
+    found = tuple(name for name in names if name is not None)
+    return found if found and len(found) == len(names) else None
+
+
+def _changes_key(target: Target, sets: set[str] | None) -> bool:
+    if sets is None or target.pk is None:
+        return True
+    return any(column.key in sets or column.name in sets for column in target.pk)
+
+
+def _insert_names(target: Target, insert: Any) -> _Names | None:
+    if target.pk is None or insert.select is not None:
+        return None
+    return tuple(column.key for column in target.pk)
+
+
+def _pins(dml: Any, compiled: Any) -> dict[Column[Any], str]:
+    """Return column -> bind name for each equality that every affected row must satisfy."""
+    found: dict[Column[Any], str] = {}
+    for part in () if dml.whereclause is None else _conjuncts(dml.whereclause):
+        if isinstance(part, BinaryExpression) and part.operator is operators.eq:
+            for column, bind in ((part.left, part.right), (part.right, part.left)):
+                if isinstance(column, Column) and isinstance(bind, BindParameter):
+                    name = compiled.bind_names.get(bind)
+                    if name is not None:
+                        found[column] = name
+    return found
+
+
+def _conjuncts(clause: ColumnElement[Any]) -> Iterator[ColumnElement[Any]]:
+    if isinstance(clause, BooleanClauseList) and clause.operator is operators.and_:
+        for part in clause.clauses:
+            yield from _conjuncts(part)
+    else:
+        yield clause

@@ -1,0 +1,287 @@
+"""Watching writes: statements on every engine, and what the ORM knows of rows it flushed.
+
+The statement is the truth; mapper events add what a statement cannot say (generated keys, the
+key before and after a change). Both end in the ledger of the DBAPI connection. All listeners are
+public events; they are added by `watch` and gone after `unwatch`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import wrapt
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Mapper
+
+from sqlmodel_cache import _state
+from sqlmodel_cache.events import logger
+from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
+from sqlmodel_cache.orm.keying import row_key
+from sqlmodel_cache.orm.plan import root_of, table_name
+from sqlmodel_cache.orm.publish import commit, end_early, publishings
+from sqlmodel_cache.orm.sqltext import Effect, effect_of
+from sqlmodel_cache.orm.statements import analyse, ddl_effect
+from sqlmodel_cache.orm.tables import TableMap, table_map
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+    from sqlalchemy.orm import InstanceState
+
+_STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
+_wrapped: WeakSet[Any] = WeakSet()  # dialects whose do_commit passes through `publish`
+_prepared: dict[Any, Ledger] = {}  # two-phase transactions between PREPARE and COMMIT
+_warned: set[str] = set()
+
+
+def watch() -> None:
+    """Add every listener."""
+    for name in _STATEMENT_EVENTS:
+        event.listen(Engine, name, _on_statement)
+    for name, listener in _MAPPER_EVENTS:
+        event.listen(Mapper, name, listener, raw=True)
+
+
+def unwatch() -> None:
+    """Remove every listener and wrapper, and forget what was prepared."""
+    for name in _STATEMENT_EVENTS:
+        if event.contains(Engine, name, _on_statement):
+            event.remove(Engine, name, _on_statement)
+    for name, listener in _MAPPER_EVENTS:
+        if event.contains(Mapper, name, listener):
+            event.remove(Mapper, name, listener)
+    for dialect in list(_wrapped):
+        for name in _DIALECT_METHODS:
+            dialect.__dict__.pop(name, None)
+    _wrapped.clear()
+    _prepared.clear()
+    _warned.clear()
+
+
+def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
+    compiled = context.compiled
+    if compiled is None or context.is_text or context.isddl:
+        _on_text_or_ddl(statement, compiled, context)
+    elif context.is_crud or compiled.ctes if hasattr(compiled, "ctes") else context.is_crud:
+        _on_dml(compiled, context)
+
+
+def _on_dml(compiled: Any, context: Any) -> None:
+    tables = table_map()
+    analysis = analyse(compiled, tables)
+    if not analysis.writes:
+        return
+    connection = context.root_connection
+    ledger = open_for_write(connection)
+    ledger.frames.wrote = True
+    for table in analysis.tables:
+        ledger.frames.touch_table(table)
+    from_orm = _sqlalchemy.is_unit_of_work(context)
+    for hit in analysis.hits:
+        root = hit.target.root
+        if hit.upsert or (hit.rekeys and not from_orm):
+            ledger.frames.touch_table(root.table)
+            continue
+        for values in context.compiled_parameters or ({},):
+            pk = row_key(root, hit.names, values, connection.dialect, trusted=from_orm)
+            if pk is not None:
+                ledger.frames.touch_row((root.table, pk))
+            elif not hit.insert:
+                ledger.frames.touch_table(root.table)
+                break
+            elif root.negative and from_orm:
+                ledger.frames.expect_inserts(root.table, 1)
+            elif root.negative:
+                ledger.frames.touch_table(root.table)
+                break
+    _fence_early(connection, ledger)
+
+
+def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
+    tables = table_map()
+    whole: frozenset[str] = frozenset()
+    if context.isddl:
+        effect, whole = ddl_effect(compiled.statement, tables)
+    else:
+        effect = effect_of(statement)
+    if effect is Effect.NOTHING and not whole:
+        return
+    connection = context.root_connection
+    ledger = open_for_write(connection)
+    for table in whole:
+        ledger.frames.touch_table(table)
+    if effect is Effect.SETTINGS:
+        ledger.settings = True
+    elif effect is Effect.LOCAL_SETTINGS:
+        ledger.local_settings = True
+    elif effect is Effect.ISOLATION:
+        ledger.isolation_changed = True
+    elif effect is Effect.ANYTHING:
+        ledger.everything = True
+        if tables.roots() and "text" not in _warned:
+            _warned.add("text")
+            logger.warning(
+                "a raw SQL statement that is not known to be harmless was executed; every cached"
+                " model is dropped at its commit. Use insert()/update()/delete() to drop less."
+            )
+    if effect is Effect.COMMIT:
+        _fence_now(connection, ledger)
+    else:
+        _fence_early(connection, ledger)
+
+
+def open_for_write(connection: Connection) -> Ledger:
+    """Return the ledger of `connection`, sure that its commit will publish it."""
+    wrap_dialect(connection.dialect)
+    for cache in _state.live():
+        cache.sites.of(connection.dialect).learn(connection)
+    return open_ledger(connection)
+
+
+# -- drivers that commit each statement by themselves --------------------------------------------
+
+
+def _fence_early(connection: Connection, ledger: Ledger) -> None:
+    if _commits_itself(connection):
+        _fence_now(connection, ledger)
+
+
+def _fence_now(connection: Connection, ledger: Ledger) -> None:
+    for one in publishings(ledger, connection.dialect):
+        ledger.early.append(one)
+        one.fence()
+
+
+def _commits_itself(connection: Connection) -> bool:
+    level = connection.get_execution_options().get("isolation_level")
+    if level is None:
+        level = _sqlalchemy.on_connect_isolation_level(connection.dialect)
+    if level == "AUTOCOMMIT":
+        return True
+    if connection.dialect.name == "sqlite":
+        driver: Any = connection.connection.driver_connection
+        return driver.isolation_level is None and not driver.in_transaction
+    return False
+
+
+# -- what the unit of work knows ------------------------------------------------------------------
+
+
+def _after_insert(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
+    key = mapper.primary_key_from_instance(state.obj())
+    _touch(mapper, connection, key, inserted=True)
+
+
+def _after_update(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
+    _touch(mapper, connection, mapper.primary_key_from_instance(state.obj()))
+    if state.key is not None:
+        _touch(mapper, connection, state.key[1])
+
+
+def _after_delete(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
+    if state.key is not None:
+        _touch(mapper, connection, state.key[1])
+
+
+_MAPPER_EVENTS = (
+    ("after_insert", _after_insert),
+    ("after_update", _after_update),
+    ("after_delete", _after_delete),
+)
+
+
+def _touch(mapper: Mapper[Any], connection: Connection, pk: Any, inserted: bool = False) -> None:
+    root = table_map().root(table_name(root_of(mapper)))
+    if root is None:
+        return
+    ledger = ledger_of(connection)
+    if ledger is None or not ledger.wrote:
+        return  # no statement was emitted: nothing changed
+    names = tuple(map(str, range(len(pk))))
+    key = row_key(root, names, dict(zip(names, pk, strict=True)), connection.dialect, trusted=True)
+    if key is None:
+        ledger.frames.touch_table(root.table)
+    elif inserted:
+        ledger.frames.name_insert(root.table, (root.table, key))
+    else:
+        ledger.frames.touch_row((root.table, key))
+
+
+# -- the dialect's transaction methods ------------------------------------------------------------
+
+
+def wrap_dialect(dialect: Any) -> None:
+    """Pass the transaction methods of one engine's dialect through the ledger. Idempotent."""
+    if dialect not in _wrapped:
+        _wrapped.add(dialect)
+        for name, wrapper in _DIALECT_METHODS.items():
+            wrapt.wrap_function_wrapper(dialect, name, wrapper)
+
+
+def _do_commit(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    ledger = ledger_of(args[0])
+    if ledger is None:
+        wrapped(*args, **kwargs)
+    else:
+        commit(ledger, dialect, lambda: wrapped(*args, **kwargs),
+               lambda: dialect.do_rollback(args[0]))
+
+
+def _do_rollback(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    ledger = ledger_of(args[0])
+    if ledger is not None:
+        ledger.end()
+        end_early(ledger)
+
+
+def _do_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    open_ledger(args[0]).frames.savepoint(args[1])
+    wrapped(*args, **kwargs)
+
+
+def _do_release_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    open_ledger(args[0]).frames.release(args[1])
+
+
+def _do_rollback_to_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    open_ledger(args[0]).frames.rollback_to(args[1])
+
+
+def _do_prepare_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    ledger = ledger_of(args[0])
+    if ledger is not None:
+        _prepared[args[1]] = ledger
+
+
+def _do_commit_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    connection, xid = args[:2]
+    ledger = _prepared.pop(xid, None) or open_for_write(connection)
+    if kwargs.get("recover"):  # another process's transaction: nobody here knows what it wrote
+        ledger.everything = True
+    commit(ledger, dialect, lambda: wrapped(*args, **kwargs),
+           lambda: dialect.do_rollback_twophase(connection, xid))
+
+
+def _do_rollback_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    ledger = _prepared.pop(args[1], None) or ledger_of(args[0])
+    if ledger is not None:
+        ledger.end()
+
+
+_DIALECT_METHODS = {
+    "do_commit": _do_commit,
+    "do_rollback": _do_rollback,
+    "do_savepoint": _do_savepoint,
+    "do_release_savepoint": _do_release_savepoint,
+    "do_rollback_to_savepoint": _do_rollback_to_savepoint,
+    "do_prepare_twophase": _do_prepare_twophase,
+    "do_commit_twophase": _do_commit_twophase,
+    "do_rollback_twophase": _do_rollback_twophase,
+}

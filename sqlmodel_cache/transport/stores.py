@@ -1,0 +1,47 @@
+"""Whatever was given to `configure(transport)` -> one record that says how to ask it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlmodel_cache.transport._protocols import classify
+from sqlmodel_cache.transport.basic import AsyncBasicTransport, BasicTransport
+from sqlmodel_cache.transport.breaker import Breaker
+from sqlmodel_cache.transport.url import open_url
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """One store, as it can be asked from threads (`sync`) and from tasks (`async_`).
+
+    `blocks`: asking `sync` may wait for a network. `full`: leases, fences and epochs exist.
+    """
+
+    sync: Any
+    async_: Any
+    blocks: bool
+    full: bool
+    breaker: Breaker = field(default_factory=Breaker)
+    close: Callable[[], None] = field(default=lambda: None)
+
+
+def open_stores(transport: object) -> Stores:
+    """Return how to ask `transport`: an object, or a URL that is opened here and closed by us.
+
+    Raises ConfigurationError for what is neither.
+    """
+    if isinstance(transport, str):
+        pair = open_url(transport)
+        return Stores(pair.sync, pair.async_, pair.blocks, True, close=pair.close)
+    traits = classify(transport)
+    if traits.serves_sync and traits.serves_async:
+        pair_: Any = transport
+        return Stores(pair_.sync, pair_.async_, traits.blocks, True)
+    asked: Any = transport
+    if not traits.full:
+        asked = BasicTransport(asked) if traits.serves_sync else AsyncBasicTransport(asked)
+    if traits.serves_sync:
+        return Stores(asked, None, traits.blocks, traits.full)
+    return Stores(None, asked, True, traits.full)
