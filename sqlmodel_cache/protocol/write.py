@@ -2,8 +2,8 @@
 
 The COMMIT belongs to the caller. Strict fences before it, as IQ leases do (Ghandeharizadeh, Yap
 and Nguyen, Middleware 2014), so nobody can fill what is about to change; eventual only forgets
-after it. An ambiguous COMMIT keeps its fence: until the deadline every reader goes to the
-database, which alone knows the outcome.
+after it. An ambiguous COMMIT is fenced again: from now until the deadline every reader goes to
+the database, which alone knows the outcome, even if the first fence was evicted or ran out.
 """
 
 from __future__ import annotations
@@ -45,5 +45,6 @@ class Publication:
     def settle(self, outcome: Outcome) -> Steps[None]:
         """After COMMIT, whatever became of it."""
         if outcome is Outcome.AMBIGUOUS and self.strict:
-            return
-        yield Release(self.writer, self.entries, self.shards)
+            yield Fence(self.writer, self.entries, self.shards, self.duration)
+        else:
+            yield Release(self.writer, self.entries, self.shards)
