@@ -50,8 +50,16 @@ class SQLModelCache:
         Raises ConfigurationError for values that cannot work.
         """
         config = Configuration(
-            transport, default_ttl, key_prefix, enabled, hook_sessions, consistency,
-            on_fence_failure, namespace, trust_orm_hooks, converter,
+            transport,
+            default_ttl,
+            key_prefix,
+            enabled,
+            hook_sessions,
+            consistency,
+            on_fence_failure,
+            namespace,
+            trust_orm_hooks,
+            converter,
         )
         activation.activate(config)
 
@@ -104,8 +112,6 @@ class SQLModelCache:
     async def aclear(cls, *, bind: Any = None) -> None:
         """Like `clear`, for async transports."""
         await explicit.arun(explicit.forget_all(bind))
-
-
 
 
 activation.guard()

@@ -6,12 +6,13 @@ a public way exists and costs nothing, it is used instead and does not stand her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import util
 from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.mapper import _all_registries
+from sqlalchemy.util import concurrency
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -19,12 +20,7 @@ if TYPE_CHECKING:
 # 2.1 spells it await_; 2.0 has await_only; both have it under one of these names.
 await_ = getattr(util, "await_", None) or util.await_only
 
-try:
-    from sqlalchemy.util.concurrency import in_greenlet
-except ImportError:  # pragma: no cover - no greenlet installed
-    def in_greenlet() -> bool:
-        """Tell that no greenlet can be running."""
-        return False
+in_greenlet: Callable[[], bool] = concurrency.in_greenlet
 
 
 def autobegin(session: Session) -> None:

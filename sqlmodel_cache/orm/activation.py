@@ -66,9 +66,7 @@ def configure_from_environment() -> None:
     settings: dict[str, Any] = {}
     if (ttl := _state.environment("DEFAULT_TTL")) is not None:
         if not ttl.isdecimal():
-            raise ConfigurationError(
-                "SQLMODEL_CACHE_DEFAULT_TTL is not a whole number of seconds"
-            )
+            raise ConfigurationError("SQLMODEL_CACHE_DEFAULT_TTL is not a whole number of seconds")
         settings["default_ttl"] = int(ttl)
     if (prefix := _state.environment("KEY_PREFIX")) is not None:
         settings["key_prefix"] = prefix

@@ -102,8 +102,12 @@ class Site:
         root = table_map().root(plan.table)
         assert root is not None, "a model with a plan has a root"
         made = self._readers[namespace, cls] = Reader(
-            plan, root, self._cache.keyspace(namespace, plan.table), self.dialect,
-            self._cache.config.converter, self._cache.tally.for_model(plan.name),
+            plan,
+            root,
+            self._cache.keyspace(namespace, plan.table),
+            self.dialect,
+            self._cache.config.converter,
+            self._cache.tally.for_model(plan.name),
         )
         return made
 

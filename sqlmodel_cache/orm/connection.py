@@ -36,7 +36,12 @@ class Ledger:
     """
 
     __slots__ = (
-        "early", "everything", "frames", "isolation_changed", "local_settings", "namespaces",
+        "early",
+        "everything",
+        "frames",
+        "isolation_changed",
+        "local_settings",
+        "namespaces",
         "settings",
     )
 

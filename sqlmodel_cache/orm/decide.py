@@ -128,7 +128,8 @@ def _at_bind(
     outer = (connection if connection is not None else bind).get_execution_options()
     own = getattr(session, "execution_options", None)
     if options or own or outer or binding is not None:
-        layers = (options, own, binding and binding.options, outer)
+        given = None if binding is None else binding.options
+        layers: tuple[Mapping[str, Any] | None, ...] = (options, own, given, outer)
         if innermost("cache", *layers) is False:
             return Bypass.OPTION
         if any(layer and layer.get("schema_translate_map") for layer in layers):

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import inspect
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapper, Session
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.keys import Shard
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.cache import Cache, Site
 from sqlmodel_cache.orm.identity import primary_key
@@ -32,7 +33,7 @@ def active() -> Cache:
 
 def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
     """Return what must be released so that these rows (or all) of `model` are forgotten."""
-    mapper = inspect(model)
+    mapper: Mapper[Any] = inspect(model)
     root = table_map().root(table_name(root_of(mapper)))
     if root is None:
         raise ConfigurationError(f"{model.__name__} is not cached; there is nothing to forget")
@@ -62,7 +63,7 @@ def forget_all(bind: Any) -> _Work:
     """Return what must be released so that everything is forgotten."""
     work: _Work = []
     for cache, site, _ in _sites(bind):
-        shards = []
+        shards: list[Shard] = []
         for root in table_map().roots():
             _count(cache, root, 1)
             for namespace in site.namespaces:

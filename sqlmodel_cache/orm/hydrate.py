@@ -30,12 +30,16 @@ class Hydrator:
     """
 
     __slots__ = (
-        "_dispatch", "_expired", "_keys", "_new", "_path", "identity_class", "positions",
+        "_dispatch",
+        "_expired",
+        "_keys",
+        "_new",
+        "_path",
+        "identity_class",
+        "positions",
     )
 
-    def __init__(
-        self, asked: Mapper[Any], view: View, positions: tuple[int, ...] | None
-    ) -> None:
+    def __init__(self, asked: Mapper[Any], view: View, positions: tuple[int, ...] | None) -> None:
         self._new = view.mapper.class_manager.new_instance
         self._dispatch = view.mapper.class_manager.dispatch
         self._keys = tuple(prop.key for prop in view.columns)

@@ -39,8 +39,9 @@ def primary_key(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
     if len(values) != len(columns):
         return None
     for position, value in enumerate(values):
-        if type(value) is str and isinstance(columns[position].type, Uuid):
-            values = (*values[:position], _uuid(columns[position].type, value), *values[position + 1:])
+        type_ = columns[position].type
+        if type(value) is str and isinstance(type_, Uuid) and type_.as_uuid:
+            values = (*values[:position], _uuid(value), *values[position + 1 :])
     try:
         hash(values)
     except TypeError:
@@ -48,9 +49,7 @@ def primary_key(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
     return values
 
 
-def _uuid(type_: Uuid[Any], value: str) -> Any:
-    if not type_.as_uuid:
-        return value
+def _uuid(value: str) -> UUID | str:
     try:
         return UUID(value)
     except ValueError:

@@ -49,9 +49,12 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
         # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.
         return wrapped(*args, **kwargs)
     scope = decide(cache, binding, session, plan, options, kwargs)
-    entry = scope if isinstance(scope, Bypass) else scope.at(pk)
-    if isinstance(scope, Bypass) or isinstance(entry, Bypass):
-        cache.tally.for_model(plan.name).bypass(entry)
+    if isinstance(scope, Bypass):
+        cache.tally.for_model(plan.name).bypass(scope)
+        return wrapped(*args, **kwargs)
+    entry = scope.at(pk)
+    if isinstance(entry, Bypass):
+        scope.reader.counters.bypass(entry)
         return wrapped(*args, **kwargs)
     return _look_up(scope, entry, pk, partial(wrapped, *args, **kwargs))
 

@@ -69,9 +69,7 @@ def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | 
     return [found.get(pk) for pk in wanted]
 
 
-async def aget_many(
-    session: AsyncSession, model: type[T], keys: Iterable[Any]
-) -> list[T | None]:
+async def aget_many(session: AsyncSession, model: type[T], keys: Iterable[Any]) -> list[T | None]:
     """Like `get_many`, for an `AsyncSession`."""
     return await session.run_sync(get_many, model, list(keys))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
@@ -49,8 +49,11 @@ def _sqlite(connection: Connection) -> Database:
     rows = connection.execute(text("PRAGMA database_list")).all()
     path = next((row[2] for row in rows if row[1] == "main"), "")
     if path:
-        attached = sorted(f"{row[1]}={os.path.realpath(row[2])}" for row in rows if row[1] != "main"
-                          and row[1] != "temp")
+        attached = sorted(
+            f"{row[1]}={os.path.realpath(row[2])}"
+            for row in rows
+            if row[1] != "main" and row[1] != "temp"
+        )
         return Database("s" + _digest(os.path.realpath(path), *attached))
     url = str(connection.engine.url.database or "")
     if "cache=shared" in url or "memdb" in url:

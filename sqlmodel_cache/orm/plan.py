@@ -67,7 +67,7 @@ def plan_of(entity: Any) -> Plan | None:
     if not isinstance(cls, type):
         return None
     try:
-        mapper = inspect(cls)
+        mapper: Mapper[Any] = inspect(cls)
     except NoInspectionAvailable:
         return None
     plan = compiled[cls] = compile_plan(mapper)
@@ -80,7 +80,11 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
     if config is None:
         return None
     return Plan(
-        mapper, config, root_of(mapper), _sqlalchemy.identity_class(mapper), _blocked(mapper, config)
+        mapper,
+        config,
+        root_of(mapper),
+        _sqlalchemy.identity_class(mapper),
+        _blocked(mapper, config),
     )
 
 

@@ -8,7 +8,7 @@ ours to skip, and the ROLLBACK ours to send. `pool_reset_on_return="commit"` pas
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.errors import FenceError, UnavailableError
@@ -18,9 +18,10 @@ from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.protocol.write import Outcome, Publication
 
 if TYPE_CHECKING:
-    from sqlmodel_cache.orm.cache import Cache
     from collections.abc import Sequence
 
+    from sqlmodel_cache.keys import Shard
+    from sqlmodel_cache.orm.cache import Cache
     from sqlmodel_cache.orm.connection import Fenced, Ledger
 
 
@@ -53,7 +54,9 @@ class Publishing:
             models = ", ".join(name for name, _ in self.counts)
             logger.error(
                 "invalidation lost for %s: readers may see values of before this commit until"
-                " their TTL ends (%s)", models, error,
+                " their TTL ends (%s)",
+                models,
+                error,
             )
         else:
             if outcome is Outcome.COMMITTED:
@@ -71,12 +74,13 @@ def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:
     tables: set[Root] = set()
     known = table_map()
     for table in touched.tables:
-        root = known.root(table)
+        root = known.root(str(table))
         if root is not None:
             tables.add(root)
     if ledger.everything:
         tables.update(known.roots())
-    rows = [(known.root(table), pk) for table, pk in touched.rows]
+    keys = cast("frozenset[tuple[str, str]]", touched.rows)
+    rows = [(known.root(table), pk) for table, pk in keys]
     named = [(root, pk) for root, pk in rows if root is not None and root not in tables]
     if not named and not tables:
         return []
@@ -90,11 +94,14 @@ def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:
 
 
 def _publishing(
-    cache: Cache, dialect: Any, namespaces: set[str], rows: list[tuple[Root, str]],
+    cache: Cache,
+    dialect: Any,
+    namespaces: set[str],
+    rows: list[tuple[Root, str]],
     tables: set[Root],
 ) -> Publishing | None:
     entries = []
-    shards = []
+    shards: list[Shard] = []
     for namespace in cache.sites.of(dialect).namespaces | namespaces:
         for root, pk in rows:
             entries.append(cache.keyspace(namespace, root.table).entry(pk))
@@ -160,7 +167,7 @@ def end_early(ledger: Ledger) -> None:
 
 
 def outcome_of(error: BaseException, dialect: Any) -> Outcome:
-    """Judge a COMMIT that raised: did the server refuse it, or can nobody tell?"""
+    """Judge a COMMIT that raised: whether the server refused it, or nobody can tell."""
     dbapi = dialect.loaded_dbapi
     if not isinstance(error, dbapi.Error):
         return Outcome.AMBIGUOUS

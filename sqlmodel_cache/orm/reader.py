@@ -71,7 +71,12 @@ class Reader:
     """How one class is read from one database through one cache."""
 
     def __init__(
-        self, plan: Plan, root: Root, keyspace: KeySpace, dialect: Any, converter: Any,
+        self,
+        plan: Plan,
+        root: Root,
+        keyspace: KeySpace,
+        dialect: Any,
+        converter: Any,
         counters: Counters,
     ) -> None:
         self.plan = plan
@@ -145,9 +150,8 @@ class Reader:
         except ValueError:
             return
         straight = positions == tuple(range(len(order)))
-        self._by_fingerprint.setdefault(
-            shape.codec.fingerprint, (shape, Hydrator(asked, wanted, None if straight else positions))
-        )
+        hydrator = Hydrator(asked, wanted, None if straight else positions)
+        self._by_fingerprint.setdefault(shape.codec.fingerprint, (shape, hydrator))
 
 
 def stored_values(shape: Shape, loaded: dict[str, Any]) -> Sequence[Any]:

@@ -28,9 +28,42 @@ _WRITES = re.compile(
 )
 _LOCKING = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _HARMLESS = frozenset(
-    "show pragma describe desc values table begin start savepoint release rollback"
-    " lock unlock reset fetch declare close move vacuum reindex checkpoint listen unlisten"
-    " notify use create comment grant revoke discard deallocate prepare attach detach".split()
+    [
+        "show",
+        "pragma",
+        "describe",
+        "desc",
+        "values",
+        "table",
+        "begin",
+        "start",
+        "savepoint",
+        "release",
+        "rollback",
+        "lock",
+        "unlock",
+        "reset",
+        "fetch",
+        "declare",
+        "close",
+        "move",
+        "vacuum",
+        "reindex",
+        "checkpoint",
+        "listen",
+        "unlisten",
+        "notify",
+        "use",
+        "create",
+        "comment",
+        "grant",
+        "revoke",
+        "discard",
+        "deallocate",
+        "prepare",
+        "attach",
+        "detach",
+    ]
 )
 _SET_CONFIG = re.compile(r"\bset_config\s*\((?P<local>[^()]*,\s*true\s*\))?", re.IGNORECASE)
 _ISOLATION = re.compile(

@@ -88,8 +88,11 @@ def pinned_values(names: _Names, parameters: Mapping[str, Any]) -> tuple[Any, ..
 def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
     if not isinstance(dml.table, Table):  # a join (MySQL) or alias: every table in it
         named = [each for each in iterate(dml.table) if isinstance(each, Table)]
-        whole = {hit.root.table for each in named for hit in tables.targets(each.fullname)}
-        return Analysis(True, (), frozenset(whole))
+        return Analysis(
+            True,
+            (),
+            frozenset(hit.root.table for each in named for hit in tables.targets(each.fullname)),
+        )
     table = dml.table
     whole: set[str] = set()
     if dml.is_insert:

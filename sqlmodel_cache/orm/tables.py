@@ -115,9 +115,7 @@ def table_map() -> TableMap:
     global _current
     if _current is None:
         _current = TableMap(
-            mapper
-            for mapper in _sqlalchemy.all_mappers()
-            if config_of(mapper.class_) is not None
+            mapper for mapper in _sqlalchemy.all_mappers() if config_of(mapper.class_) is not None
         )
     return _current
 
@@ -150,7 +148,9 @@ def _key_columns(mapper: Mapper[Any], root: Mapper[Any]) -> tuple[Column[Any], .
         here = [c for c in attribute.columns if isinstance(c, Column) and c.table is table]
         if not here:
             here = [
-                fk.parent for c in getattr(table, "primary_key", ()) for fk in c.foreign_keys
+                fk.parent
+                for c in getattr(table, "primary_key", ())
+                for fk in c.foreign_keys
                 if fk.column is column
             ]
         if not here:

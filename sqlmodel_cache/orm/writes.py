@@ -7,6 +7,7 @@ public events; they are added by `watch` and gone after `unwatch`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -24,7 +25,7 @@ from sqlmodel_cache.orm.plan import root_of, table_name
 from sqlmodel_cache.orm.publish import commit, end_early, publishings
 from sqlmodel_cache.orm.sqltext import Effect, effect_of
 from sqlmodel_cache.orm.statements import analyse, ddl_effect
-from sqlmodel_cache.orm.tables import TableMap, table_map
+from sqlmodel_cache.orm.tables import table_map
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -64,7 +65,7 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
     compiled = context.compiled
     if compiled is None or context.is_text or context.isddl:
         _on_text_or_ddl(statement, compiled, context)
-    elif context.is_crud or compiled.ctes if hasattr(compiled, "ctes") else context.is_crud:
+    elif context.is_crud or getattr(compiled, "ctes", None):
         _on_dml(compiled, context)
 
 
@@ -84,7 +85,8 @@ def _on_dml(compiled: Any, context: Any) -> None:
         if hit.upsert or (hit.rekeys and not from_orm):
             ledger.frames.touch_table(root.table)
             continue
-        for values in context.compiled_parameters or ({},):
+        parameters: Sequence[Mapping[str, Any]] = context.compiled_parameters or ({},)
+        for values in parameters:
             pk = row_key(root, hit.names, values, connection.dialect, trusted=from_orm)
             if pk is not None:
                 ledger.frames.touch_row((root.table, pk))
@@ -225,8 +227,9 @@ def _do_commit(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
     if ledger is None:
         wrapped(*args, **kwargs)
     else:
-        commit(ledger, dialect, lambda: wrapped(*args, **kwargs),
-               lambda: dialect.do_rollback(args[0]))
+        commit(
+            ledger, dialect, lambda: wrapped(*args, **kwargs), lambda: dialect.do_rollback(args[0])
+        )
 
 
 def _do_rollback(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
@@ -264,8 +267,12 @@ def _do_commit_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> N
     ledger = _prepared.pop(xid, None) or open_for_write(connection)
     if kwargs.get("recover"):  # another process's transaction: nobody here knows what it wrote
         ledger.everything = True
-    commit(ledger, dialect, lambda: wrapped(*args, **kwargs),
-           lambda: dialect.do_rollback_twophase(connection, xid))
+    commit(
+        ledger,
+        dialect,
+        lambda: wrapped(*args, **kwargs),
+        lambda: dialect.do_rollback_twophase(connection, xid),
+    )
 
 
 def _do_rollback_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
