@@ -16,7 +16,7 @@ logger = logging.getLogger("sqlmodel_cache")
 logger.addHandler(logging.NullHandler())
 
 
-class Bypass(str, enum.Enum):
+class Bypass(enum.StrEnum):
     """Why a lookup went straight to the database. The value is the name shown in `stats()`."""
 
     DISABLED = "disabled"  # configure(enabled=False)

@@ -1,4 +1,4 @@
-"""May this transaction read from the cache, and may it fill?
+"""Whether a transaction may read from the cache, and whether it may fill.
 
 READ COMMITTED sees the newest rows, so a lease taken before the SELECT is enough. A snapshot
 (REPEATABLE READ, SQLite inside a driver transaction) does not: once it exists, it must see

@@ -27,43 +27,10 @@ _WRITES = re.compile(
     r"\b(?:insert|update|delete|merge|replace|truncate|drop|alter|into|call|do)\b", re.IGNORECASE
 )
 _LOCKING = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
-_HARMLESS = frozenset(
-    [
-        "show",
-        "pragma",
-        "describe",
-        "desc",
-        "values",
-        "table",
-        "begin",
-        "start",
-        "savepoint",
-        "release",
-        "rollback",
-        "lock",
-        "unlock",
-        "reset",
-        "fetch",
-        "declare",
-        "close",
-        "move",
-        "vacuum",
-        "reindex",
-        "checkpoint",
-        "listen",
-        "unlisten",
-        "notify",
-        "use",
-        "create",
-        "comment",
-        "grant",
-        "revoke",
-        "discard",
-        "deallocate",
-        "prepare",
-        "attach",
-        "detach",
-    ]
+_HARMLESS = re.compile(
+    r"show|pragma|describe|desc|values|table|begin|start|savepoint|release|rollback|lock|unlock"
+    r"|reset|fetch|declare|close|move|vacuum|reindex|checkpoint|listen|unlisten|notify|use|create"
+    r"|comment|grant|revoke|discard|deallocate|prepare|attach|detach"
 )
 _SET_CONFIG = re.compile(r"\bset_config\s*\((?P<local>[^()]*,\s*true\s*\))?", re.IGNORECASE)
 _ISOLATION = re.compile(
@@ -96,7 +63,7 @@ def effect_of(text: str) -> Effect:
         return Effect.COMMIT
     if first == "set":
         return _effect_of_set(body)
-    return Effect.NOTHING if first in _HARMLESS else Effect.ANYTHING
+    return Effect.NOTHING if _HARMLESS.fullmatch(first) else Effect.ANYTHING
 
 
 def _effect_of_set(body: str) -> Effect:
