@@ -107,9 +107,8 @@ def on_connect_isolation_level(dialect: Any) -> str | None:
 
 def creator_is_foreign(engine: Any) -> bool:
     """Tell whether connections come from `creator=` or a `do_connect` listener."""
-    return bool(engine.dialect.dispatch.do_connect) or not (
-        getattr(engine.pool._creator, "__module__", "") == "sqlalchemy.engine.create"
-    )
+    maker = getattr(engine.pool._creator, "__module__", "")
+    return bool(engine.dialect.dispatch.do_connect) or maker != "sqlalchemy.engine.create"
 
 
 def all_mappers() -> Iterator[Mapper[Any]]:

@@ -62,10 +62,7 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
 def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[], Any]) -> Any:
     counters = scope.reader.counters
     verify = partial(scope.reader.verify, entry)
-    if scope.ttl:
-        steps = read.lookup(entry, verify, PATIENCE)
-    else:
-        steps = read.peek(entry, verify)
+    steps = read.lookup(entry, verify, PATIENCE) if scope.ttl else read.peek(entry, verify)
     try:
         outcome = bridge.run(scope.cache.stores, steps)
     except UnavailableError as error:
