@@ -85,6 +85,8 @@ class Site:
             found = identify(connection)
             if named is not None:
                 found = Database(check_namespace(named), found.replica)
+            if self.database is not None:  # another thread was quicker: one name, its own
+                return self.database
             self.database = found
             if found.name is not None and not callable(self._cache.config.namespace):
                 self.namespaces.add(found.name)

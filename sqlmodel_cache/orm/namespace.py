@@ -12,6 +12,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import _sqlalchemy
@@ -29,7 +30,19 @@ class Database:
 
 
 def identify(connection: Connection) -> Database:
-    """Ask the server behind `connection` who it is."""
+    """Ask the server behind `connection` who it is; one that will not say is not cached."""
+    try:
+        return _identify(connection)
+    except DBAPIError as error:
+        logger.warning(
+            "the database could not be asked for its identity (%s); it is not cached. Pass a"
+            " namespace to configure() or cached_sessionmaker().",
+            type(error.orig).__name__,
+        )
+        return Database(None)
+
+
+def _identify(connection: Connection) -> Database:
     dialect = connection.dialect.name
     if dialect == "sqlite":
         return _sqlite(connection)

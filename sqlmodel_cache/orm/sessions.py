@@ -50,15 +50,19 @@ def detach() -> None:
 
 
 def _on_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
-    """Note in which namespace a session's writes will have to be published."""
+    """Follow a session's savepoints, and note the namespace its writes belong to."""
+    writes.wrap_dialect(connection.dialect)
     binding = binding_of(session)
     for cache in _state.live():
         own = binding and binding.namespace
         if own is None and not callable(cache.config.namespace):
             continue
         namespace = namespace_for(cache, session, own)
-        if namespace is not None:
-            open_ledger(connection).namespaces.add(namespace)
+        if namespace is None:
+            continue
+        if isinstance(own, str):
+            cache.sites.of(connection.dialect).namespaces.add(namespace)
+        open_ledger(connection).namespaces.add(namespace)
 
 
 class CachedSessionmaker(wrapt.ObjectProxy[Any]):

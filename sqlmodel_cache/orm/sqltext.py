@@ -43,7 +43,10 @@ _MEANING = re.compile(  # settings that change which rows are seen, or how value
     r"|datestyle|intervalstyle|bytea_output|sql_mode|names|@?[\w\"]+\.[\w\"]+|@\w+)",
     re.IGNORECASE,
 )
-_SQL_STRING = re.compile(r"'(?:[^']|'')*'")
+# Strings and comments, found from left to right so that neither hides in the other.
+_QUOTED = re.compile(
+    r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/""", re.DOTALL
+)
 
 
 @lru_cache(maxsize=512)
@@ -52,13 +55,15 @@ def effect_of(text: str) -> Effect:
     body = text[_COMMENTS.match(text).end() :]  # type: ignore[union-attr]  # always matches
     word = re.match(r"[A-Za-z]+", body)
     first = word.group().lower() if word else ""
-    if ";" in body.rstrip().rstrip(";"):
+    # Backslashes end strings in one dialect and not in another: then everything is looked at.
+    bare = body if "\\" in body else _QUOTED.sub("''", body)
+    if ";" in bare.rstrip().rstrip(";"):
         return Effect.ANYTHING
     if first in ("select", "with", "explain", "analyze"):
         if found := _SET_CONFIG.search(body):
             return Effect.LOCAL_SETTINGS if found["local"] else Effect.SETTINGS
-        bare = _LOCKING.sub("", _SQL_STRING.sub("''", body))
-        return Effect.ANYTHING if _WRITES.search(bare) else Effect.NOTHING
+        writes = _WRITES.search(_LOCKING.sub("", bare))
+        return Effect.ANYTHING if writes else Effect.NOTHING
     if first in ("commit", "end"):
         return Effect.COMMIT
     if first == "set":

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState
 
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
+_SEEN = "_sqlmodel_cache_seen"
 _wrapped: WeakSet[Any] = WeakSet()  # dialects whose do_commit passes through `publish`
 _prepared: dict[Any, Ledger] = {}  # two-phase transactions between PREPARE and COMMIT
 _warned: set[str] = set()
@@ -66,7 +67,15 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
     if compiled is None or context.is_text or context.isddl:
         _on_text_or_ddl(statement, compiled, context)
     elif context.is_crud or getattr(compiled, "ctes", None):
-        _on_dml(compiled, context)
+        if not hasattr(context, _SEEN):  # one statement may be sent in many batches
+            setattr(context, _SEEN, True)
+            _on_dml(compiled, context)
+    elif context.execution_options.get("cache") is True:
+        _warn_once(
+            "query",
+            "execution option cache=True on a select(): queries are not cached yet; this one and"
+            " those after it go to the database",
+        )
 
 
 def _on_dml(compiled: Any, context: Any) -> None:
@@ -122,16 +131,22 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
         ledger.isolation_changed = True
     elif effect is Effect.ANYTHING:
         ledger.everything = True
-        if tables.roots() and "text" not in _warned:
-            _warned.add("text")
-            logger.warning(
+        if tables.roots():
+            _warn_once(
+                "text",
                 "a raw SQL statement that is not known to be harmless was executed; every cached"
-                " model is dropped at its commit. Use insert()/update()/delete() to drop less."
+                " model is dropped at its commit. Use insert()/update()/delete() to drop less.",
             )
     if effect is Effect.COMMIT:
         _fence_now(connection, ledger)
     else:
         _fence_early(connection, ledger)
+
+
+def _warn_once(what: str, message: str) -> None:
+    if what not in _warned:
+        _warned.add(what)
+        logger.warning(message)
 
 
 def open_for_write(connection: Connection) -> Ledger:

@@ -1,0 +1,89 @@
+"""What a plain text may do is judged from its words, and doubt counts as a write."""
+
+from __future__ import annotations
+
+import pytest
+
+from sqlmodel_cache.orm.sqltext import Effect, effect_of
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SELECT 1",
+        "  -- a comment\n select * from hero where name = 'update'",
+        "/* hint */ SELECT 1",
+        "(SELECT 1) UNION (SELECT 2)",
+        "SELECT * FROM hero FOR UPDATE",
+        "SELECT * FROM hero FOR NO KEY UPDATE",
+        "SELECT 'it''s; delete' AS word",
+        "PRAGMA database_list",
+        "SHOW server_version",
+        "SAVEPOINT a",
+        "ROLLBACK TO SAVEPOINT a",
+        "CREATE INDEX x ON hero (name)",
+        "SET statement_timeout = 5",
+        "EXPLAIN SELECT 1",
+        "SELECT 1;",
+    ],
+)
+def test_harmless(text):
+    """Texts that read, or that concern no rows."""
+    assert effect_of(text) is Effect.NOTHING
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPDATE hero SET name = 'x'",
+        "insert into hero values (1)",
+        "DELETE FROM hero",
+        "TRUNCATE hero",
+        "DROP TABLE hero",
+        "ALTER TABLE hero ADD x int",
+        "WITH gone AS (DELETE FROM hero RETURNING *) SELECT * FROM gone",
+        "SELECT * INTO copy FROM hero",
+        "MERGE INTO hero USING x ON true WHEN MATCHED THEN DELETE",
+        "CALL rename_all()",
+        "DO $$ BEGIN UPDATE hero SET name = 'x'; END $$",
+        "EXPLAIN ANALYZE UPDATE hero SET name = 'x'",
+        "SELECT 1; UPDATE hero SET name = 'x'",
+        "EXECUTE prepared(1)",
+        "COPY hero FROM STDIN",
+        "REPLACE INTO hero VALUES (1)",
+        "LOAD DATA INFILE 'x' INTO TABLE hero",
+        "-- only a comment",
+        "",
+        "select 'a' /* ' */ ; delete from hero",
+        "select 'a' /* ' */ ; delete from hero where name = 'x'",
+        "select $$'$$ ; delete from hero where name = 'x'",
+        "select '\\'' ; delete from hero where name = 'x'",
+    ],
+)
+def test_anything(text):
+    """Texts that write, and texts nobody understands."""
+    assert effect_of(text) is Effect.ANYTHING
+
+
+@pytest.mark.parametrize(
+    ("text", "effect"),
+    [
+        ("SET search_path TO tenant", Effect.SETTINGS),
+        ("SET LOCAL search_path TO tenant", Effect.LOCAL_SETTINGS),
+        ("SET ROLE alice", Effect.SETTINGS),
+        ("SET SESSION AUTHORIZATION alice", Effect.SETTINGS),
+        ("SET app.tenant = '7'", Effect.SETTINGS),
+        ("SET LOCAL app.tenant = '7'", Effect.LOCAL_SETTINGS),
+        ("SELECT set_config('app.tenant', '7', false)", Effect.SETTINGS),
+        ("SELECT set_config('app.tenant', '7', true)", Effect.LOCAL_SETTINGS),
+        ("SET TIME ZONE 'UTC'", Effect.SETTINGS),
+        ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", Effect.ISOLATION),
+        ("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED", Effect.ISOLATION),
+        ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", Effect.ISOLATION),
+        ("COMMIT", Effect.COMMIT),
+        ("end", Effect.COMMIT),
+    ],
+)
+def test_what_later_statements_mean(text, effect):
+    """Settings that change which rows are seen, isolation, and a COMMIT in words."""
+    assert effect_of(text) is effect
