@@ -66,7 +66,11 @@ class Ledger:
 
 def ledger_of(connection: Any) -> Ledger | None:
     """Return the ledger of a Connection or pooled DBAPI connection, if it has one."""
-    found: Ledger | None = connection.info.get(_KEY)
+    try:
+        info = connection.info
+    except NotImplementedError:  # a dialect's first connection: no pool has handed it out yet
+        return None
+    found: Ledger | None = info.get(_KEY)
     return found
 
 
