@@ -14,7 +14,7 @@ from uuid import UUID
 
 import cattrs
 
-from sqlmodel_cache.codec.moments import real, thaw
+from sqlmodel_cache.codec.genuine import genuine, real
 
 LEAVES: tuple[type, ...] = (
     bytes, Decimal, UUID, real.datetime, real.date, dt.time, dt.timedelta,
@@ -27,7 +27,7 @@ def make_converter() -> cattrs.Converter:
     """Return a converter that leaves what msgpack or the tagged form can carry as it is."""
     converter = cattrs.Converter()
     for leaf in LEAVES:
-        converter.register_unstructure_hook(leaf, thaw)
+        converter.register_unstructure_hook(leaf, genuine)
         converter.register_structure_hook(leaf, _passed)
     return converter
 

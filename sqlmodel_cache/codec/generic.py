@@ -14,7 +14,8 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
-from sqlmodel_cache.codec.moments import dump_tz, load_tz, real, thaw
+from sqlmodel_cache.codec.genuine import genuine, real
+from sqlmodel_cache.codec.moments import dump_tz, load_tz
 from sqlmodel_cache.codec.wire import HOSTILE, Undecodable, Unstorable
 
 MAX_DEPTH: Final = 100
@@ -48,11 +49,9 @@ def _dump(value: Any, depth: int) -> object:
     writer = _WRITERS.get(cls)
     if writer is not None:
         return writer(value, depth + 1)
-    genuine = thaw(value)
-    if genuine is not value:
-        return _dump(genuine, depth)
-    if isinstance(value, UUID):  # asyncpg has its own subclass, which is meant to pass for one
-        return ["U", value.bytes]
+    meant = genuine(value)
+    if meant is not value:
+        return _dump(meant, depth)
     if cls.__module__.startswith("sqlalchemy.dialects.postgresql"):
         return _dump_postgresql(value, depth + 1)
     raise Unstorable(f"a value is of type {cls.__module__}.{cls.__qualname__}")

@@ -16,7 +16,8 @@ from hashlib import blake2b
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
-from sqlmodel_cache.codec.moments import UTC, real, thaw
+from sqlmodel_cache.codec.genuine import genuine, real
+from sqlmodel_cache.codec.moments import UTC
 from sqlmodel_cache.keys import escape
 
 Part: TypeAlias = Callable[[Any], str | None]
@@ -80,7 +81,7 @@ def of_uuid_text(value: object) -> str | None:
 
 def of_date(value: object) -> str | None:
     """Take a date that is no datetime."""
-    value = thaw(value)
+    value = genuine(value)
     return "d" + value.isoformat() if type(value) is real.date else None
 
 
@@ -100,7 +101,7 @@ def of_timedelta(value: object) -> str | None:
 
 def of_naive(value: object) -> str | None:
     """Take a datetime without a zone."""
-    value = thaw(value)
+    value = genuine(value)
     if type(value) is not real.datetime or value.tzinfo is not None:
         return None
     return "n" + value.isoformat().replace(":", "")
@@ -108,13 +109,13 @@ def of_naive(value: object) -> str | None:
 
 def of_wall_clock(value: object) -> str | None:
     """Take a datetime in a database whose drivers drop the zone: what its clock shows."""
-    value = thaw(value)
+    value = genuine(value)
     return of_naive(value.replace(tzinfo=None)) if isinstance(value, real.datetime) else None
 
 
 def of_instant(value: object) -> str | None:
     """Take a datetime with a zone: one text for one instant."""
-    value = thaw(value)
+    value = genuine(value)
     if type(value) is not real.datetime or value.tzinfo is None:
         return None
     try:

@@ -1,8 +1,7 @@
-"""Dates and times, their zones, and the classes freezegun puts in their place.
+"""Dates and times on the wire, and the time zones they are in.
 
-While time is frozen, freezegun swaps every *module attribute* that is `datetime` or `date`, in
-all modules, for its fakes. `real` keeps the genuine classes where it does not look: on a class.
-Values that drivers made meanwhile are fakes, and are written as what they stand for.
+msgpack and RFC 3339 carry naive moments, UTC and offsets of whole minutes; a row whose moments
+share one zone of the tz database names it once; the rest (`fold`, odd offsets) escapes.
 """
 
 from __future__ import annotations
@@ -13,34 +12,12 @@ from functools import lru_cache
 from typing import Final
 from zoneinfo import ZoneInfo
 
+from sqlmodel_cache.codec.genuine import genuine, real
 from sqlmodel_cache.codec.wire import ESCAPE, Marker, Undecodable, Unstorable
 
 UTC: Final = dt.UTC
 _ZONE_KEY = re.compile(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+){0,3}", re.ASCII)
 _MINUTE = dt.timedelta(minutes=1)
-
-
-class real:  # noqa: N801  reads as the module it stands for
-    """The genuine classes, also when this module is first imported under `freeze_time`."""
-
-    datetime: type[dt.datetime] = next(
-        cls for cls in dt.datetime.__mro__ if cls.__module__ == "datetime"
-    )
-    date: type[dt.date] = next(cls for cls in dt.date.__mro__ if cls.__module__ == "datetime")
-
-
-def thaw(value: object) -> object:
-    """Return the genuine value behind a freezegun fake; anything else as it is."""
-    if not type(value).__module__.startswith("freezegun"):
-        return value
-    if isinstance(value, real.datetime):
-        return real.datetime(
-            value.year, value.month, value.day, value.hour, value.minute, value.second,
-            value.microsecond, value.tzinfo, fold=value.fold,
-        )  # fmt: skip
-    if isinstance(value, real.date):
-        return real.date(value.year, value.month, value.day)
-    return value
 
 
 @lru_cache(maxsize=64)
@@ -111,7 +88,7 @@ def datetime_to_wire(value: object) -> object:
     if value is None:
         return None
     if type(value) is not real.datetime:
-        value = thaw(value)
+        value = genuine(value)
         if type(value) is not real.datetime:
             return ESCAPE
     if value.fold:
@@ -126,7 +103,7 @@ def date_to_wire(value: object) -> object:
     """Compact form of a date that is not a datetime."""
     if value is None or type(value) is real.date:
         return value
-    value = thaw(value)
+    value = genuine(value)
     return value if type(value) is real.date else ESCAPE
 
 
@@ -143,7 +120,7 @@ def time_to_wire(value: object) -> object:
 
 def in_zone(value: object) -> tuple[str, dt.datetime] | Marker:
     """Return (zone key, the instant in UTC) if that pair gives `value` back, else ESCAPE."""
-    value = thaw(value)
+    value = genuine(value)
     if type(value) is not real.datetime:
         return ESCAPE
     key = zone_key(value.tzinfo)

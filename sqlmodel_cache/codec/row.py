@@ -96,8 +96,8 @@ class RowCodec:
     def _fingerprint(self, columns: Sequence[ColumnSpec], identity: str) -> bytes:
         described = [
             (
-                spec.key,
-                spec.column or spec.key,
+                str(spec.key),  # a quoted_name is a str that msgspec refuses
+                str(spec.column or spec.key),
                 codec.kind,
                 f"{type(spec.type).__module__}.{type(spec.type).__qualname__}",
                 [str(getattr(spec.type, name, None)) for name in _PARAMETERS],

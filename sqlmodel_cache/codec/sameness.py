@@ -15,7 +15,7 @@ from enum import Enum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlmodel_cache.codec.moments import real, thaw
+from sqlmodel_cache.codec.genuine import genuine, real
 
 _BY_EQUALITY = frozenset({type(None), bool, int, str, bytes})
 
@@ -24,7 +24,7 @@ def same(one: object, other: object) -> bool:
     """Tell whether nobody could tell `one` from `other`. Never raises but RecursionError."""
     if one is other:
         return True
-    one, other = thaw(one), thaw(other)
+    one, other = genuine(one), genuine(other)
     cls = type(one)
     if cls is not type(other):
         return False

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlmodel_cache.codec import generic, moments
+from sqlmodel_cache.codec.genuine import genuine, real
 from sqlmodel_cache.codec.wire import (
     ABSENT,
     ESCAPE,
@@ -21,7 +22,6 @@ from sqlmodel_cache.codec.wire import (
     Undecodable,
     Unstorable,
 )
-
 
 _SCALARS = frozenset({type(None), bool, int, float, str, bytes})
 
@@ -61,8 +61,8 @@ def _str(value: object) -> object:
 def _uuid(value: object) -> object:
     if value is None or type(value) is UUID:
         return value
-    # asyncpg's subclass in C. Other drivers give the plain class, and may share the cache.
-    return UUID(int=value.int) if isinstance(value, UUID) else ESCAPE
+    value = genuine(value)
+    return value if type(value) is UUID else ESCAPE
 
 
 def _any(value: object) -> object:
@@ -93,9 +93,9 @@ BOOL = scalar("bool", bool, exactly(bool))
 BYTES = scalar("bytes", bytes, exactly(bytes))
 DECIMAL = scalar("decimal", Decimal, exactly(Decimal))
 UUID_ = scalar("uuid", UUID, _uuid)
-DATE = scalar("date", moments.real.date, moments.date_to_wire)
+DATE = scalar("date", real.date, moments.date_to_wire)
 TIME = scalar("time", dt.time, moments.time_to_wire)
-DATETIME = scalar("datetime", moments.real.datetime, moments.datetime_to_wire)
+DATETIME = scalar("datetime", real.datetime, moments.datetime_to_wire)
 TIMEDELTA = scalar("timedelta", dt.timedelta, exactly(dt.timedelta))
 ANY = unknown("any")
 

@@ -47,7 +47,9 @@ decimals = st.decimals(allow_nan=True) | st.sampled_from(
     [Decimal("1.00"), Decimal("-0E+5"), Decimal("sNaN123"), Decimal("1E-400"), Decimal("9" * 60)]
 )
 datetimes = st.builds(
-    lambda value, fold: value.replace(fold=fold), st.datetimes(timezones=tz), st.sampled_from([0, 1])
+    lambda value, fold: value.replace(fold=fold),
+    st.datetimes(timezones=tz),
+    st.sampled_from([0, 1]),
 )
 times = st.builds(
     lambda value, zone, fold: value.replace(tzinfo=zone, fold=fold),
