@@ -33,9 +33,11 @@ class Ledger:
         local_settings: the same, until the root transaction ends.
         namespaces: namespaces of the sessions that used this transaction, beside the default.
         early: fences already standing, because the driver commits each statement by itself.
+        begun_by: the savepoint that began the driver's transaction, whose release commits it.
     """
 
     __slots__ = (
+        "begun_by",
         "early",
         "everything",
         "frames",
@@ -50,6 +52,7 @@ class Ledger:
         self.settings = False
         self.early: list[Fenced] = []
         self.namespaces: set[str] = set()
+        self.begun_by: str | None = None
         self.everything = self.isolation_changed = self.local_settings = False
 
     @property
@@ -61,6 +64,7 @@ class Ledger:
         """Forget what belonged to the transaction that just ended."""
         self.frames.clear()
         self.namespaces.clear()
+        self.begun_by = None
         self.everything = self.isolation_changed = self.local_settings = False
 
 

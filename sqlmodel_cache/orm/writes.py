@@ -19,12 +19,14 @@ from sqlalchemy.orm import Mapper
 from sqlmodel_cache import _state
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.affected import affected_keys
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
+from sqlmodel_cache.orm.isolation import sqlite_in_transaction
 from sqlmodel_cache.orm.keying import row_key
 from sqlmodel_cache.orm.plan import root_of, table_name
 from sqlmodel_cache.orm.publish import commit, end_early, publishings
 from sqlmodel_cache.orm.sqltext import Effect, effect_of
-from sqlmodel_cache.orm.statements import analyse, ddl_effect
+from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect
 from sqlmodel_cache.orm.tables import table_map
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ def watch() -> None:
         event.listen(Engine, name, _on_statement)
     for name, listener in _MAPPER_EVENTS:
         event.listen(Mapper, name, listener, raw=True)
+    event.listen(Engine, "savepoint", _on_savepoint)
 
 
 def unwatch() -> None:
@@ -54,6 +57,8 @@ def unwatch() -> None:
     for name, listener in _MAPPER_EVENTS:
         if event.contains(Mapper, name, listener):
             event.remove(Mapper, name, listener)
+    if event.contains(Engine, "savepoint", _on_savepoint):
+        event.remove(Engine, "savepoint", _on_savepoint)
     for dialect in list(_wrapped):
         for name in _DIALECT_METHODS:
             dialect.__dict__.pop(name, None)
@@ -100,6 +105,8 @@ def _on_dml(compiled: Any, context: Any) -> None:
             if pk is not None:
                 ledger.frames.touch_row((root.table, pk))
             elif not hit.insert:
+                if _name_rows(connection, ledger, hit, compiled, values):
+                    continue
                 ledger.frames.touch_table(root.table)
                 break
             elif root.negative and from_orm:
@@ -108,6 +115,23 @@ def _on_dml(compiled: Any, context: Any) -> None:
                 ledger.frames.touch_table(root.table)
                 break
     _fence_early(connection, ledger)
+
+
+def _name_rows(
+    connection: Connection, ledger: Ledger, hit: Hit, compiled: Any, values: Mapping[str, Any]
+) -> bool:
+    """Name each row that is about to change, if no cache can forget a table; False otherwise."""
+    root, columns = hit.target.root, hit.target.pk
+    if columns is None or any(cache.stores.full for cache in _state.live()):
+        return False
+    names = tuple(map(str, range(len(columns))))
+    for pk in affected_keys(connection, hit.dml, compiled, values, columns):
+        named = dict(zip(names, pk, strict=True))
+        key = row_key(root, names, named, connection.dialect, trusted=True)
+        if key is None:
+            return False
+        ledger.frames.touch_row((root.table, key))
+    return True
 
 
 def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
@@ -255,14 +279,31 @@ def _do_rollback(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
         end_early(ledger)
 
 
+def _on_savepoint(connection: Connection, name: str | None) -> None:
+    wrap_dialect(connection.dialect)
+
+
 def _do_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    open_ledger(args[0]).frames.savepoint(args[1])
+    connection, name = args
+    ledger = open_ledger(connection)
+    # sqlite3 begins no transaction before a SAVEPOINT: SQLite does, and RELEASE will commit it.
+    if dialect.name == "sqlite" and not sqlite_in_transaction(connection):
+        ledger.begun_by = name
+    ledger.frames.savepoint(name)
     wrapped(*args, **kwargs)
 
 
 def _do_release_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    open_ledger(args[0]).frames.release(args[1])
+    connection, name = args
+    ledger = open_ledger(connection)
+    if ledger.begun_by != name:
+        wrapped(*args, **kwargs)
+        ledger.frames.release(name)
+        return
+    namespaces = frozenset(ledger.namespaces)
+    commit(ledger, dialect, lambda: wrapped(*args, **kwargs),
+           lambda: dialect.do_rollback_to_savepoint(connection, name))
+    ledger.namespaces.update(namespaces)  # the session's transaction goes on
 
 
 def _do_rollback_to_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
