@@ -9,6 +9,7 @@ from typing import Any
 from sqlmodel_cache.transport._protocols import classify
 from sqlmodel_cache.transport.basic import AsyncBasicTransport, BasicTransport
 from sqlmodel_cache.transport.breaker import Breaker
+from sqlmodel_cache.transport.threads import WorkerThreads
 from sqlmodel_cache.transport.url import open_url
 
 
@@ -43,5 +44,6 @@ def open_stores(transport: object) -> Stores:
     if not traits.full:
         asked = BasicTransport(asked) if traits.serves_sync else AsyncBasicTransport(asked)
     if traits.serves_sync:
-        return Stores(asked, None, traits.blocks, traits.full)
+        threads = WorkerThreads(asked, type(transport).__name__) if traits.blocks else None
+        return Stores(asked, threads, traits.blocks, traits.full)
     return Stores(None, asked, True, traits.full)
