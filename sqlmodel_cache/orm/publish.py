@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.errors import FenceError, UnavailableError
+from sqlmodel_cache.errors import FenceError, UnavailableError, UnsupportedError
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.tables import Root, table_map
@@ -47,7 +47,7 @@ class Publishing:
         """Release or keep; never raises. What cannot be released is counted as lost."""
         try:
             bridge.run_shielded(self.cache.stores, self.publication.settle(outcome))
-        except UnavailableError as error:
+        except (UnavailableError, UnsupportedError) as error:
             if outcome is Outcome.REFUSED:
                 return  # nothing changed; the fence runs out by itself
             self._count("lost")

@@ -31,6 +31,7 @@ class Hit:
     """One root touched by one DML element."""
 
     target: Target
+    dml: Any
     names: _Names | None  # parameters that pin the row; None: any row
     insert: bool = False  # rows appear
     upsert: bool = False  # and rows that exist may change
@@ -98,14 +99,14 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
     if dml.is_insert:
         upsert = _sqlalchemy.is_upsert(dml)
         hits = [
-            Hit(target, _insert_names(target, dml), insert=True, upsert=upsert)
+            Hit(target, dml, _insert_names(target, dml), insert=True, upsert=upsert)
             for target in tables.targets(table.fullname)
         ]
         return Analysis(True, tuple(hits))
     sets = _sqlalchemy.set_columns(dml, compiled) if dml.is_update else set()
     pins = _pins(dml, compiled)
     hits = [
-        Hit(target, _pinned(target, pins), rekeys=_changes_key(target, sets))
+        Hit(target, dml, _pinned(target, pins), rekeys=_changes_key(target, sets))
         for target in tables.targets(table.fullname)
     ]
     if dml.is_delete:

@@ -125,13 +125,14 @@ def _name_rows(
     if columns is None or any(cache.stores.full for cache in _state.live()):
         return False
     names = tuple(map(str, range(len(columns))))
-    for pk in affected_keys(connection, hit.dml, compiled, values, columns):
+    keys = affected_keys(connection, hit.dml, compiled, values, columns)
+    for pk in keys or ():
         named = dict(zip(names, pk, strict=True))
         key = row_key(root, names, named, connection.dialect, trusted=True)
         if key is None:
             return False
         ledger.frames.touch_row((root.table, key))
-    return True
+    return keys is not None
 
 
 def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:

@@ -310,6 +310,8 @@ def test_b05_savepoint_rolled_back(world, team, store):
 def test_b05_savepoint_released(world, team, store):
     """What was touched inside a released savepoint is published with the root, not before."""
     with Session(world.engine) as session:
+        session.add(world.Badge(code="a"))
+        session.flush()
         with session.begin_nested():
             session.get(team, 1).name = "new"
         assert "Fence" not in store.names()
