@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 # The cache of SQLModelCache.configure(); None before it and after reset().
 active: Any = None
 
+# True once this process ran with configure(enabled=False): its writes invalidated nothing.
+wrote_unseen = False
+
 # Caches that a cached_sessionmaker() carries. A commit fences in every one of them.
 carried: WeakSet[Any] = WeakSet()
 

@@ -114,7 +114,9 @@ def creator_is_foreign(engine: Any) -> bool:
 def all_mappers() -> Iterator[Mapper[Any]]:
     """Yield every mapper of this process, configured or not."""
     for registry in _all_registries():
-        yield from registry.mappers
+        for manager in list(registry._managers):
+            if manager.is_mapped:  # a class whose mapping failed stays behind without a mapper
+                yield manager.mapper
 
 
 def is_unit_of_work(context: Any) -> bool:

@@ -25,12 +25,14 @@ from sqlmodel_cache.orm.tables import forget_table_map
 
 def activate(config: Configuration) -> None:
     """Make `config` the active configuration, in the place of any other."""
-    cache = Cache(config)
+    cache = Cache(config, renew=_state.wrote_unseen)
     deactivate()
     _state.active = cache
     if config.enabled:
+        _state.wrote_unseen = False
         sessions.attach()
     else:
+        _state.wrote_unseen = True
         logger.warning(
             "the cache is configured with enabled=False: writes of this process do not"
             " invalidate what other processes cached"

@@ -10,10 +10,13 @@ from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Stats, Tally, logger
 from sqlmodel_cache.keys import KeySpace
+from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.namespace import Database, identify
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.tables import table_map
+from sqlmodel_cache.protocol.ops import Release
+from sqlmodel_cache.protocol.read import Steps, new_token
 from sqlmodel_cache.transport.stores import Stores, open_stores
 
 if TYPE_CHECKING:
@@ -22,10 +25,14 @@ if TYPE_CHECKING:
 
 
 class Cache:
-    """What `configure()` or a `cached_sessionmaker` with a cache of its own sets up."""
+    """What `configure()` or a `cached_sessionmaker` with a cache of its own sets up.
 
-    def __init__(self, config: Configuration) -> None:
+    `renew`: this process wrote without invalidating before; each model starts with new epochs.
+    """
+
+    def __init__(self, config: Configuration, *, renew: bool = False) -> None:
         self.config = config
+        self.renew = renew
         self.stores: Stores = open_stores(config.transport)
         self.tally = Tally()
         self.sites = Sites(self)
@@ -85,8 +92,12 @@ class Site:
             found = identify(connection)
             if named is not None:
                 found = Database(check_namespace(named), found.replica)
-            if self.database is not None:  # another thread was quicker: one name, its own
-                return self.database
+            return self._settle(found)
+        return self.database
+
+    def _settle(self, found: Database) -> Database:
+        """Keep the first answer: of two threads that asked at once, one names both."""
+        if self.database is None:
             self.database = found
             if found.name is not None and not callable(self._cache.config.namespace):
                 self.namespaces.add(found.name)
@@ -103,15 +114,23 @@ class Site:
             pass
         root = table_map().root(plan.table)
         assert root is not None, "a model with a plan has a root"
+        keyspace = self._cache.keyspace(namespace, plan.table)
+        if self._cache.renew:
+            bridge.run(self._cache.stores, _forget(keyspace))
         made = self._readers[namespace, cls] = Reader(
             plan,
             root,
-            self._cache.keyspace(namespace, plan.table),
+            keyspace,
             self.dialect,
             self._cache.config.converter,
             self._cache.tally.for_model(plan.name),
         )
         return made
+
+
+def _forget(keyspace: KeySpace) -> Steps[None]:
+    """Drop every value of one table: writes went by while the cache was configured off."""
+    yield Release(new_token(), (), keyspace.shards)
 
 
 class Sites:

@@ -46,6 +46,7 @@ def store(world):
 
 
 def names(world):
+    """Return what three sessions read."""
     with Session(world.engine) as session:
         return [session.get(world.Team, number).name for number in (1, 2, 3)]
 

@@ -40,15 +40,18 @@ def team(world, store):
 
 
 def read(world):
+    """Return what a fresh session reads of team 1."""
     with Session(world.engine) as session:
         return session.get(world.Team, 1).name
 
 
 def hits():
+    """Return the hits so far."""
     return SQLModelCache.stats().hits
 
 
 def rename(world, name="new"):
+    """Write team 1 through the ORM and commit."""
     with Session(world.engine) as session:
         session.get(world.Team, 1).name = name
         session.commit()
