@@ -13,7 +13,7 @@ from typing import Any, Final
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.errors import ConfigurationError, UnavailableError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation
@@ -85,8 +85,8 @@ def decide(
 ) -> Scope | Bypass:
     """Judge a call; `arguments` are what it was given beside entity, ident and options.
 
-    Raises UnavailableError, ConfigurationError for options that cannot be meant, and whatever
-    the session's own flush raises.
+    Raises ConfigurationError for options that cannot be meant, and whatever the session's own
+    flush raises.
     """
     config = cache.config
     if not config.enabled:
@@ -154,8 +154,11 @@ def _at_bind(
     namespace = namespace_for(cache, session, binding and binding.namespace) or database.name
     if namespace is None:
         return Bypass.NAMESPACE
-    ttl = 0 if database.replica else ttl
-    return Scope(cache, session, site.reader(namespace, plan), bind, ttl, ledger)
+    try:
+        reader = site.reader(namespace, plan)
+    except UnavailableError:  # epochs had to be renewed first, and could not be
+        return Bypass.BREAKER
+    return Scope(cache, session, reader, bind, 0 if database.replica else ttl, ledger)
 
 
 def _asks_for_more(options: Mapping[str, Any], arguments: Mapping[str, Any]) -> Bypass | None:

@@ -427,3 +427,11 @@ def test_outcome_of_postgresql():
     assert outcome_of(psycopg.errors.SerializationFailure(), engine.dialect) is Outcome.REFUSED
     lost = psycopg.OperationalError("server closed the connection unexpectedly")
     assert outcome_of(lost, engine.dialect) is Outcome.AMBIGUOUS
+
+
+def test_enabled_again_renews_every_epoch(world, team, store):
+    """What was written while the cache was configured off is not hidden by what it still holds."""
+    SQLModelCache.configure(store, namespace="world", enabled=False)
+    rename(world, "unseen")
+    SQLModelCache.configure(store, namespace="world")
+    assert read(world) == "unseen"
