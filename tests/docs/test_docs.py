@@ -1,0 +1,90 @@
+"""Every code block of README and docs runs, every command exists, every link leads somewhere.
+
+The Python of one page is one script, run by an interpreter of its own in an empty folder, with
+warnings as errors; a traceback shows the page's own line numbers. Where it names the usual local
+Redis, it gets the tests' one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from configparser import ConfigParser
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, languages, links, script
+
+# Warnings are errors, but for one of Starlette's about which HTTP client its tests should use.
+WARNINGS = ("-W", "error", "-W", "ignore:Using `httpx` with `starlette.testclient`")
+LOCAL_REDIS = "redis://localhost:6379/0"
+_MAKE_TARGET = re.compile(r"^(?P<name>[a-z]+):", re.MULTILINE)
+
+
+def name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name)
+def test_python_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """A page's Python blocks, in order, in one namespace."""
+    source = script(page)
+    if LOCAL_REDIS in source:
+        source = source.replace(LOCAL_REDIS, request.getfixturevalue("redis_url"))
+    (tmp_path / page.name).write_text(source, "utf-8")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("SQLMODEL_CACHE_")}
+    done = subprocess.run(
+        [sys.executable, *WARNINGS, page.name],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, f"{name(page)}:\n{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_every_block_has_a_language_that_is_tested(page: Path) -> None:
+    """A block in another language would be a block that nobody runs."""
+    assert languages(page) <= {"python", "shell"}
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "shell")], ids=name)
+def test_shell_commands_exist(page: Path) -> None:
+    """Each line calls a target of the Makefile, installs what setup.cfg has, or sets a variable."""
+    targets = {found["name"] for found in _MAKE_TARGET.finditer((ROOT / "Makefile").read_text())}
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    for block in blocks(page, "shell"):
+        for line in block.body.splitlines():
+            match shlex.split(line, comments=True):
+                case []:
+                    continue
+                case ["make", target, *_]:
+                    assert target in targets, line
+                case ["pip", "install", "."]:
+                    continue
+                case ["pip", "install", extra] if extra.startswith(".["):
+                    assert setup.has_option("options.extras_require", extra[2:-1]), line
+                case ["export", assignment]:
+                    assert assignment.startswith("SQLMODEL_CACHE_"), line
+                case _:
+                    pytest.fail(f"{name(page)}: no test knows this command: {line}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Files exist, and so do the headings behind `#`."""
+    for target in links(page):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        found = page if not path else (page.parent / path).resolve()
+        assert found.exists(), target
+        assert not anchor or anchor in anchors(found), target
