@@ -20,6 +20,7 @@ from sqlmodel_cache.orm.lookup import PATIENCE, hydrated, settle
 from sqlmodel_cache.orm.plan import plan_of
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany
+from sqlmodel_cache.transport.breaker import LeftAlone
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -87,6 +88,10 @@ def _from_cache(scope: Scope, model: type[Any], wanted: list[_Pk]) -> dict[_Pk, 
     held: dict[_Pk, read.Held] = {}
     try:
         outcomes = bridge.run(scope.cache.stores, _look_up_all(scope, entries))
+    except LeftAlone:
+        for _ in entries:
+            counters.bypass(Bypass.BREAKER)
+        outcomes = {}
     except UnavailableError:
         counters.errors += len(entries)
         outcomes = {}

@@ -28,6 +28,10 @@ FIRST_COOL_DOWN: Final = 1.0  # seconds
 LONGEST_COOL_DOWN: Final = 30.0
 
 
+class LeftAlone(UnavailableError):
+    """The store failed a moment ago and was not asked."""
+
+
 class State(enum.Enum):
     """Where the breaker stands."""
 
@@ -85,7 +89,7 @@ class Breaker:
         return self._state is State.CLOSED
 
     def admit(self, op: object) -> Pass:
-        """Let `op` through, or raise `UnavailableError` at once.
+        """Let `op` through, or raise `LeftAlone` at once.
 
         Operations without a class of ours (a plain `get` of somebody's transport) are lookups.
         """
@@ -98,7 +102,7 @@ class Breaker:
                 return Pass.NORMAL
             at = self._real()
             if at < self._next_try:
-                raise UnavailableError("the cache store is down; it will be tried again soon")
+                raise LeftAlone("the cache store is down; it will be tried again soon")
             self._state = State.HALF_OPEN
             self._next_try = at + self._cool_down  # should the probe never report back
             return Pass.PROBE
