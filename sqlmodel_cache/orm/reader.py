@@ -8,8 +8,9 @@ its own columns of it, and treats a view that has too few of them as a miss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
 
 from sqlmodel_cache.codec import (
     ABSENT,
@@ -40,8 +41,7 @@ _EXPECTED = (Miss.STALE, Miss.EXPIRED)
 NO_ROW: Final = object()  # what a negative entry, or a sibling class's row, reads as
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True, gc=False):
     """A readable row: how to make an instance of it, its identity, its values."""
 
     hydrator: Hydrator
@@ -118,7 +118,8 @@ class Reader:
             self.counters.errors += 1
             return read.MISS
         identity = tuple([values[position] for position in shape.pk])
-        return Found(hydrator, identity, values, bool(envelope.flags & ANNOTATED))
+        partial_row = bool(envelope.flags & ANNOTATED or shape.codec.unstorable)
+        return Found(hydrator, identity, values, partial_row)
 
     def _learn_hierarchy(self) -> bool:
         """Compile the views of every class of the hierarchy; False if none was new."""
