@@ -11,13 +11,13 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import create_engine, event
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlmodel_cache import SQLModelCache
 from tests.scenarios import backing
 from tests.scenarios.harness import Database, World
-from tests.scenarios.models import create_tables
+from tests.scenarios.models import Hero, create_tables
 from tests.servers.databases import async_url
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 DATABASES = ("sqlite", "postgresql", "mariadb")
 MODES = ("sync", "async")
 STORES = ("memory", "redis")
-
-Databases = "Callable[[str], Database]"
 
 
 @pytest.fixture(scope="session")
@@ -77,17 +75,16 @@ def _open(name: str, url: str) -> Database:
     )
     if name == "sqlite":
         for engine in (database.engine, database.async_engine.sync_engine, database.outside):
-            _enforce_foreign_keys(engine)
+            event.listen(engine, "connect", _set_up_sqlite)
     create_tables(database.outside)
     return database
 
 
-def _enforce_foreign_keys(engine: Engine) -> None:
-    @event.listens_for(engine, "connect")
-    def listener(connection: Any, record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA foreign_keys = ON")
-        cursor.close()
+def _set_up_sqlite(connection: Any, record: Any) -> None:
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.execute("PRAGMA synchronous = OFF")  # no test pulls the plug
+    cursor.close()
 
 
 @pytest.fixture
@@ -109,7 +106,9 @@ def make_world(
             made = backing.Memory() if store == "memory" else backing.Dict(mode)
         found = databases(database)
         SQLModelCache.configure(made.transport, key_prefix=key_prefix, **settings)
-        return World(mode, found, made, loop)
+        world = World(mode, found, made, loop)
+        world.get(Hero, 0)  # an engine's first get asks the database who it is
+        return world
 
     yield make
     SQLModelCache.reset()
@@ -119,13 +118,13 @@ def make_world(
 
 @pytest.fixture(params=list(product(MODES, STORES, DATABASES)), ids="-".join)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
-    """Every world."""
+    """Set up every world."""
     return make_world(*request.param)
 
 
 @pytest.fixture(params=list(product(MODES, STORES)), ids="-".join)
 def sqlite_world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
-    """The worlds on SQLite."""
+    """Set up the worlds on SQLite."""
     return make_world(*request.param, "sqlite")
 
 

@@ -12,11 +12,13 @@ import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
+from sqlmodel_cache import SQLModelCache
 from tests.recording import record_sql
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from sqlmodel_cache import Stats
     from tests.recording import Statements
     from tests.scenarios.backing import Backing
 
@@ -88,6 +91,7 @@ class World:
         database: the name, "sqlite", "postgresql" or "mariadb".
         outside: an engine of the same database whose statements `sql()` does not record.
         backing: the cache's store, for those who look into it.
+        fresh: hex digits for keys and unique values that no other test uses.
     """
 
     def __init__(
@@ -98,6 +102,7 @@ class World:
         self.outside = database.outside
         self.backing = backing
         self.loop = loop
+        self.fresh = uuid4().hex[:12]
         self.engine: Any = database.engine if mode == "sync" else database.async_engine
 
     # Sessions and connections of the program under test
@@ -196,6 +201,10 @@ class World:
         """Have a row cached, and prove it."""
         self.get(model, pk)
         return self.hit(model, pk)
+
+    def stats(self) -> Stats:
+        """Return the library's counts."""
+        return SQLModelCache.stats()
 
     @contextmanager
     def one_select(self) -> Iterator[None]:

@@ -100,9 +100,7 @@ class Errand(_Cached, table=True):
     name: str = Field(sa_type=String(200))
     hero_id: int | None = Field(
         default=None,
-        sa_column_args=[
-            ForeignKey("scenario_hero.id", deferrable=True, initially="DEFERRED")
-        ],
+        sa_column_args=[ForeignKey("scenario_hero.id", deferrable=True, initially="DEFERRED")],
     )
 
 

@@ -67,9 +67,7 @@ def test_b03_the_next_transaction_of_a_session_fills_again(world: World) -> None
 
 
 @pytest.mark.parametrize("ending", ["rollback", "close"])
-def test_b04_a_transaction_that_is_not_committed_changes_nothing(
-    world: World, ending: str
-) -> None:
+def test_b04_a_transaction_that_is_not_committed_changes_nothing(world: World, ending: str) -> None:
     """After rollback, or close without commit, the committed row is still a hit."""
     pk = world.store(Hero(name="Ann"))
     world.warm(Hero, pk)
@@ -95,16 +93,16 @@ def test_b04_a_session_reads_the_cache_again_after_its_rollback(world: World) ->
 
 def test_b04_a_commit_whose_flush_fails_changes_nothing(world: World) -> None:
     """An IntegrityError in the flush of commit() leaves cache and database as they were."""
-    first, second = world.store(Badge(code=f"{id(world)}-1"), Badge(code=f"{id(world)}-2"))
+    first, second = world.store(Badge(code=f"{world.fresh}-1"), Badge(code=f"{world.fresh}-2"))
     world.warm(Badge, first)
     world.warm(Badge, second)
     with world.session() as session:
-        session.get(Badge, first).code = f"{id(world)}-2"
+        session.get(Badge, first).code = f"{world.fresh}-2"
         with pytest.raises(IntegrityError):
             session.commit()
         session.rollback()
-    assert world.hit(Badge, first).code == f"{id(world)}-1"
-    assert world.hit(Badge, second).code == f"{id(world)}-2"
+    assert world.hit(Badge, first).code == f"{world.fresh}-1"
+    assert world.hit(Badge, second).code == f"{world.fresh}-2"
 
 
 def test_b04_a_refused_commit_keeps_the_committed_value(world: World) -> None:
