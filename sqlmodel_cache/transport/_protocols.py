@@ -109,6 +109,9 @@ def classify(transport: object) -> Traits:
 
 
 def _is_async(method: object) -> bool:
+    flags = getattr(getattr(method, "__code__", None), "co_flags", 0)
+    if not isinstance(flags, int):
+        return False  # an autospecced plain method: its code is a mock too, all of it true
     if inspect.iscoroutinefunction(method):
         return True
     return inspect.iscoroutinefunction(type(method).__call__)

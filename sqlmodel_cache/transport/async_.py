@@ -100,24 +100,27 @@ class RedisAsyncTransport:
         # A task of its own: that one of the passengers is cancelled is nothing to the others.
         journey = asyncio.get_running_loop().create_task(self._travel(passengers))
         self._journeys.add(journey)
-        journey.add_done_callback(self._journeys.discard)
+
+        def arrived(journey: asyncio.Task[None]) -> None:
+            self._journeys.discard(journey)
+            for _, future in passengers:
+                future.cancel()  # those without an answer: it was cancelled, perhaps unbegun
+
+        journey.add_done_callback(arrived)
 
     async def _travel(self, passengers: list[Passenger]) -> None:
         self._under_way += 1
+        answers: list[Any]
         try:
             answers = await self._perform_together([op for op, _ in passengers])
-        except BaseException as error:  # every passenger hears of it, whatever it is
+        except Exception as error:  # every passenger hears of it
             answers = [error] * len(passengers)
-            if isinstance(error, asyncio.CancelledError):  # the loop ends
-                for _, future in passengers:
-                    future.cancel()
-                raise
         finally:
             self._under_way -= 1
         for (_, future), answer in zip(passengers, answers, strict=True):
             if future.done():  # cancelled meanwhile
                 continue
-            if isinstance(answer, BaseException):
+            if isinstance(answer, Exception):
                 future.set_exception(answer)
             else:
                 future.set_result(answer)

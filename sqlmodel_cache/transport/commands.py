@@ -74,7 +74,10 @@ class Plan:
 
 
 def plan(op: Op, *, cluster: bool) -> Plan:
-    """Return how to carry out `op`; on a `cluster` no command spans two slots."""
+    """Return how to carry out `op`; on a `cluster` no command spans two slots.
+
+    A `Get` needs no plan: it is one MGET, which transports send without coming here.
+    """
     return _PLANNERS[type(op)](op, cluster)
 
 
@@ -119,11 +122,6 @@ def is_unknown_script(error: object) -> bool:
 
 def _single(command: Command, read: Callable[[Any], Any]) -> Plan:
     return Plan([[command]], lambda replies: read(replies[0]))
-
-
-def _get(op: Get, _cluster: bool) -> Plan:
-    entry = op.entry
-    return _single(("MGET", entry.value, entry.shard.epoch), lambda found: Reply(*found))
 
 
 def _get_many(op: GetMany, cluster: bool) -> Plan:
@@ -223,7 +221,6 @@ def _chunks(items: Sequence[T], size: int = PER_PIPELINE) -> Iterator[Sequence[T
 
 
 _PLANNERS: Final[dict[type, Callable[[Any, bool], Plan]]] = {
-    Get: _get,
     GetMany: _get_many,
     Lease: _lease,
     Fill: _fill,

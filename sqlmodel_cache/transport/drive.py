@@ -133,8 +133,13 @@ async def adrive(
 async def aask(perform: Callable[[Op], Any], op: Op, breaker: Breaker | None) -> Any:
     """Have one operation performed by an async transport; raises `UnavailableError`."""
     title = None if breaker is None else breaker.admit(op)
+    task = asyncio.current_task()
+    requests = 0 if task is None else task.cancelling()
     try:
         reply = await perform(op)
+        # Before CPython 3.12 `wait_for`, under redis-py, can swallow a cancellation (bpo-37658).
+        if task is not None and task.cancelling() > requests:
+            raise asyncio.CancelledError
     except BaseException as error:
         raise_mapped(error, op, breaker, title)
         raise

@@ -72,14 +72,6 @@ class MemoryTransport:
                 f"number of values to keep (default {DEFAULT_MAX_ENTRIES})."
             )
         self.max_entries = max_entries
-        self._performers: dict[type, Callable[[Any], Any]] = {
-            GetMany: self._get_many,
-            Lease: self._lease,
-            Fill: self._fill,
-            Abandon: self._abandon,
-            Fence: self._fence,
-            Release: self._release,
-        }
         self._forked = False
         self._empty()
         _alive.add(self)
@@ -127,7 +119,7 @@ class MemoryTransport:
             entry = op.entry
             value = self.get(entry.value)
             return Reply(value, self._epochs.get(entry.shard.epoch))
-        return self._performers[type(op)](op)
+        return _STEPS[type(op)](self, op)
 
     def _get_many(self, op: GetMany) -> list[Reply]:
         return [Reply(self.get(e.value), self._epochs.get(e.shard.epoch)) for e in op.entries]
@@ -277,6 +269,15 @@ class MemoryTransport:
         self._sweep_at = _SWEEP_FROM
         self._last_made = 0
 
+
+_STEPS: Final[dict[type, Callable[[MemoryTransport, Any], Any]]] = {
+    GetMany: MemoryTransport._get_many,
+    Lease: MemoryTransport._lease,
+    Fill: MemoryTransport._fill,
+    Abandon: MemoryTransport._abandon,
+    Fence: MemoryTransport._fence,
+    Release: MemoryTransport._release,
+}
 
 _alive: Final[WeakSet[MemoryTransport]] = WeakSet()
 

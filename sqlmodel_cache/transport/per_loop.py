@@ -81,7 +81,9 @@ class PerLoopTransport:
             tenants = dict(self._tenants)
             self._tenants.clear()
         for loop, tenant in tenants.items():
-            _evict(loop, tenant)
+            if not _evict(loop, tenant):
+                with self._lock:
+                    self._tenants.setdefault(loop, tenant)
 
     async def _here(self) -> RedisAsyncTransport:
         loop = asyncio.get_running_loop()
@@ -99,7 +101,8 @@ class PerLoopTransport:
         return tenant.transport
 
 
-def _evict(loop: asyncio.AbstractEventLoop, tenant: _Tenant) -> None:
+def _evict(loop: asyncio.AbstractEventLoop, tenant: _Tenant) -> bool:
+    """Close a client from wherever we are; False where only the end of its loop can do it."""
     if loop.is_closed():
         _hang_up(tenant.client)
     elif loop.is_running():
@@ -111,7 +114,9 @@ def _evict(loop: asyncio.AbstractEventLoop, tenant: _Tenant) -> None:
             asyncio.get_running_loop()
         except RuntimeError:
             loop.run_until_complete(tenant.keeper.aclose())
-        # else: another loop runs in this thread; the idle one closes its client when it ends
+        else:
+            return False  # `loop` is idle, and this thread runs another one
+    return True
 
 
 _closing: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly

@@ -152,9 +152,8 @@ def open_url(url: str) -> TransportPair:
         "health_check_interval": 0,
         "protocol": 2,
     }
-    return RedisPair(
-        f"{scheme}://{host}", parts._replace(query="").geturl(), {**defaults, **options}
-    )
+    address = f"{scheme}://{parts.netloc}{parts.path}"
+    return RedisPair(f"{scheme}://{host}", address, {**defaults, **options})
 
 
 def _check_database(scheme: str, path: str) -> None:

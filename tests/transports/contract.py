@@ -175,6 +175,16 @@ class TransportContract:
         assert store.perform(fill(waiting, early)) is False
         assert isinstance(store.perform(lease(entry)), Granted)
 
+    def test_a_fence_that_ran_out_has_killed_the_leases_before_it(
+        self, store: Store, space: KeySpace
+    ) -> None:
+        """A writer that died after its COMMIT leaves no reader with an old row and a right."""
+        entry, other = space.entry("1"), space.entry("2")
+        row, model = store.perform(lease(entry)), store.perform(lease(other))
+        store.perform(Fence(WRITER, (entry,), (other.shard,), OVER))
+        assert store.perform(fill(entry, row)) is False
+        assert store.perform(fill(other, model)) is False
+
     def test_the_last_of_two_writers_lifts_the_fence(self, store: Store, space: KeySpace) -> None:
         """Writers are a set: neither a count nor the last one."""
         entry = space.entry("1")

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import redis
 import redis.asyncio
+import valkey
+import valkey.asyncio
 
 from sqlmodel_cache.transport import MemoryTransport, RedisAsyncTransport, RedisSyncTransport
 from tests.servers.redis_server import RedisServer, valkey_binary
@@ -28,6 +30,8 @@ STORES = (
     "redis-async",
     "valkey-sync",
     "valkey-async",
+    "valkey-client",  # valkey-py, the fork of redis-py
+    "valkey-client-async",
     "cluster-sync",
     "cluster-async",
 )
@@ -79,18 +83,29 @@ def opened(kind: str, url: str) -> Iterator[Store]:
     if kind == "memory":
         yield Store(MemoryTransport())
         return
-    server, _, mode = kind.partition("-")
-    if mode == "sync":
-        plain = redis.RedisCluster if server == "cluster" else redis.Redis
-        with plain.from_url(url) as client:
+    if kind.endswith("async"):
+        with asyncio.Runner() as runner:
+            client = runner.run(_connect(_ASYNC[kind], url))
+            yield Store(RedisAsyncTransport(client), runner.run)
+            runner.run(client.aclose())
+    else:
+        with _SYNC[kind].from_url(url) as client:
             yield Store(RedisSyncTransport(client))
-        return
-    with asyncio.Runner() as runner:
-        build = redis.asyncio.RedisCluster if server == "cluster" else redis.asyncio.Redis
 
-        async def connect() -> Any:
-            return build.from_url(url)
 
-        waiting = runner.run(connect())
-        yield Store(RedisAsyncTransport(waiting), runner.run)
-        runner.run(waiting.aclose())
+async def _connect(build: Any, url: str) -> Any:
+    return build.from_url(url)
+
+
+_SYNC: dict[str, Any] = {
+    "redis-sync": redis.Redis,
+    "valkey-sync": redis.Redis,
+    "valkey-client": valkey.Valkey,
+    "cluster-sync": redis.RedisCluster,
+}
+_ASYNC: dict[str, Any] = {
+    "redis-async": redis.asyncio.Redis,
+    "valkey-async": redis.asyncio.Redis,
+    "valkey-client-async": valkey.asyncio.Valkey,
+    "cluster-async": redis.asyncio.RedisCluster,
+}

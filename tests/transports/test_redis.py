@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from unittest.mock import AsyncMock, MagicMock
 
 import pytest
 import redis
@@ -139,10 +140,25 @@ def test_dead_writers_are_dropped_by_every_step(
             client.hset(entry.lock, "w:dead", 1)
             own.perform(step)
             assert not client.hexists(entry.lock, "w:dead"), step
-        for step in (lease(entry), Fence(WRITER, (), tuple(space), LONG)):
+        whole = Fence(WRITER, (), tuple(space), LONG), Release(WRITER, (), tuple(space))
+        for step in (lease(entry), *whole):
             client.hset(entry.shard.epoch_lock, "w:dead", 1)
             own.perform(step)
             assert not client.hexists(entry.shard.epoch_lock, "w:dead"), step
+
+
+@pytest.mark.parametrize("lock", ["lock", "epoch_lock"])
+def test_a_fill_looks_at_both_locks_itself(
+    own: Store, server: RedisServer, space: KeySpace, lock: str
+) -> None:
+    """A writer that came in without taking the lease away (a restored dump) refuses fills too."""
+    entry = space.entry("1")
+    grant = own.perform(lease(entry))
+    with server.client() as client:
+        key = entry.lock if lock == "lock" else entry.shard.epoch_lock
+        client.hset(key, "w:restored", 10**15)
+    assert own.perform(fill(entry, grant)) is False
+    assert own.perform(lease(entry)) == Fenced()
 
 
 def test_keys_of_a_foreign_type_are_absent(
@@ -254,6 +270,25 @@ def test_clients_that_cannot_serve_are_refused() -> None:
         RedisAsyncTransport(redis.asyncio.Redis(decode_responses=True))
     with pytest.raises(ConfigurationError, match=r"not str.*from_url"):
         RedisSyncTransport("redis://localhost")  # type: ignore[arg-type]
+
+
+def test_a_client_like_one_is_taken_at_its_word() -> None:
+    """A fake or a mock, sync or async."""
+    client = MagicMock()
+    client.get.return_value = b"value"
+    assert RedisSyncTransport(client).get("key") == b"value"
+    assert RedisAsyncTransport(AsyncMock(get_encoder=MagicMock())) is not None
+
+
+@pytest.mark.parametrize("kind", ["redis-sync", "redis-async"])
+def test_a_failing_pipeline_fails(server: RedisServer, space: KeySpace, kind: str) -> None:
+    """An error that is not about scripts is not answered by sending them."""
+    entries = tuple(space.entry(str(number)) for number in range(20))
+    with opened(kind, server.url) as store, server.client() as client:
+        store.perform(Fence(WRITER, entries[:1], (), LONG))
+        client.set(entries[7].lock, "not a hash")
+        with pytest.raises(redis.exceptions.ResponseError, match="WRONGTYPE"):
+            store.perform(Fence(WRITER, entries, (), LONG))
 
 
 def test_clients_of_old_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
