@@ -27,10 +27,15 @@ def reachable(stores: Stores) -> bool:
     return stores.sync is not None or in_greenlet()
 
 
+def at_hand(stores: Stores) -> bool:
+    """Tell whether the store can be asked right here, with no bridge to cross."""
+    return stores.sync is not None and not (stores.blocks and in_greenlet())
+
+
 def run(stores: Stores, steps: Steps[T]) -> T:
     """Run a protocol generator to its end. Raises UnavailableError."""
     sync = stores.sync
-    if sync is not None and not (stores.blocks and in_greenlet()):
+    if at_hand(stores):
         return drive(steps, sync, stores.breaker)
     if not in_greenlet():
         raise UnavailableError("an async-only transport cannot be used by a plain Session")
@@ -40,7 +45,7 @@ def run(stores: Stores, steps: Steps[T]) -> T:
 
 def run_shielded(stores: Stores, steps: Steps[T]) -> T:
     """Like `run`, but once begun it is finished, also if the waiting task is cancelled."""
-    if not in_greenlet() or (stores.sync is not None and not stores.blocks):
+    if not in_greenlet() or at_hand(stores):
         return run(stores, steps)
     result: T = await_(_finish(adrive(steps, stores.async_ or stores.sync, stores.breaker)))
     return result

@@ -7,9 +7,10 @@ The order is a load's own: autoflush, then autobegin, without checking out a con
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
+import msgspec
+from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import _state
@@ -28,8 +29,7 @@ from sqlmodel_cache.orm.writes import wrap_dialect
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(msgspec.Struct, frozen=True):
     """Lookups of one model in one session may use the cache, as far as the session goes.
 
     `ttl` is in seconds; 0 reads without filling.
@@ -122,7 +122,7 @@ def _at_bind(
     bind: Any,
 ) -> Scope | Bypass:
     connection = _sqlalchemy.connection_of(session, bind)
-    if connection is None and hasattr(bind, "in_transaction"):
+    if connection is None and isinstance(bind, Connection):
         connection = bind  # the session is bound to somebody's connection
     ttl = None
     outer = (connection if connection is not None else bind).get_execution_options()

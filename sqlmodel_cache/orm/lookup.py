@@ -15,7 +15,7 @@ from sqlmodel_cache import clock
 from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
-from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import Row, capturing
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
@@ -23,6 +23,9 @@ from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.plan import plan_of
 from sqlmodel_cache.orm.reader import NO_ROW, Found
 from sqlmodel_cache.protocol import read
+from sqlmodel_cache.protocol.ops import Get
+from sqlmodel_cache.transport.breaker import LeftAlone
+from sqlmodel_cache.transport.drive import ask
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -45,7 +48,7 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
         check_configured(plan, options)
         return wrapped(*args, **kwargs)
     pk = primary_key(plan.mapper, args[1] if len(args) > 1 else kwargs.get("ident"))
-    if pk is None or (plan.identity_class, pk, None) in session.identity_map:
+    if pk is None or _sqlalchemy.knows(session, (plan.identity_class, pk, None)):
         # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.
         return wrapped(*args, **kwargs)
     scope = decide(cache, binding, session, plan, options, kwargs)
@@ -61,28 +64,48 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
 
 def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[], Any]) -> Any:
     counters = scope.reader.counters
-    verify = partial(scope.reader.verify, entry)
-    steps = read.lookup(entry, verify, PATIENCE) if scope.ttl else read.peek(entry, verify)
     try:
-        outcome = bridge.run(scope.cache.stores, steps)
+        found, held = _read(scope, entry)
+    except LeftAlone:
+        counters.bypass(Bypass.BREAKER)
+        return load()
     except UnavailableError as error:
         counters.errors += 1
         logger.debug("a lookup failed: %s", error)
         return load()
-    if isinstance(outcome, read.Hit):
+    if found is not read.MISS:
         counters.hits += 1
-        return hydrated(scope.session, outcome.found, load)
+        return hydrated(scope.session, found, load)
     counters.misses += 1
-    if outcome.held is None:
+    if held is None:
         return load()
     try:
         with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
             instance = load()
     except Exception:
-        settle(scope, outcome.held, None)
+        settle(scope, held, None)
         raise
-    settle(scope, outcome.held, _NO_ROW if instance is None else capture.rows.get(pk))
+    settle(scope, held, _NO_ROW if instance is None else capture.rows.get(pk))
     return instance
+
+
+def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
+    """Return (what was found or MISS, the lease to fill it with). Raises UnavailableError."""
+    stores = scope.cache.stores
+    verify = partial(scope.reader.verify, entry)
+    if bridge.at_hand(stores):
+        # The first step of `read.lookup` without its generator: a hit needs no other.
+        reply = ask(stores.sync.perform, Get(entry), stores.breaker)
+        found, rejected = read.judge(reply, verify)
+        if found is not read.MISS or not scope.ttl:
+            return found, None
+        steps = read.after_miss(entry, verify, rejected, PATIENCE)
+    else:
+        steps = read.lookup(entry, verify, PATIENCE) if scope.ttl else read.peek(entry, verify)
+    outcome = bridge.run(stores, steps)
+    if isinstance(outcome, read.Hit):
+        return outcome.found, None
+    return read.MISS, outcome.held
 
 
 def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
@@ -91,7 +114,7 @@ def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
         return None
     assert isinstance(found, Found)
     key = (found.hydrator.identity_class, found.identity, None)
-    if key in session.identity_map:
+    if _sqlalchemy.knows(session, key):
         return load()  # asked for by another spelling of its key
     return found.hydrator.make(session, key, found.values, partial_row=found.partial_row)
 
