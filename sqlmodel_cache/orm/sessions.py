@@ -65,7 +65,7 @@ def _on_begin(session: Session, transaction: SessionTransaction, connection: Con
         open_ledger(connection).namespaces.add(namespace)
 
 
-class CachedSessionmaker(wrapt.ObjectProxy[Any]):
+class CachedSessionmaker(wrapt.CallableObjectProxy):  # type: ignore[type-arg]  # wrapt 1 takes none
     """A sessionmaker, unchanged to whoever uses it, whose sessions carry a `Binding`."""
 
     def __init__(self, factory: Any, binding: Binding) -> None:
