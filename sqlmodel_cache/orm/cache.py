@@ -11,6 +11,7 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Stats, Tally, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.capture import watch_loads
 from sqlmodel_cache.orm.namespace import Database, identify
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
@@ -115,6 +116,7 @@ class Site:
         root = table_map().root(plan.table)
         assert root is not None, "a model with a plan has a root"
         keyspace = self._cache.keyspace(namespace, plan.table)
+        watch_loads(cls)
         if self._cache.renew:
             bridge.run(self._cache.stores, _forget(keyspace))
         made = self._readers[namespace, cls] = Reader(

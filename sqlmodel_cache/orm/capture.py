@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+from sqlalchemy import event
 
 from sqlmodel_cache.codec import Unstorable
 from sqlmodel_cache.orm.reader import stored_values
@@ -38,7 +41,22 @@ class Capture:
     rows: dict[tuple[Any, ...], Row] = field(default_factory=dict)
 
 
+_watched: WeakSet[type] = WeakSet()
 _running: dict[Any, Capture] = {}  # by the session's hash key
+
+
+def watch_loads(cls: type) -> None:
+    """Stand first in line at the `load` event of a cached class and its subclasses."""
+    if cls not in _watched:
+        _watched.add(cls)
+        event.listen(cls, "load", on_load, raw=True, propagate=True, insert=True)
+
+
+def unwatch_loads() -> None:
+    """Leave every line again."""
+    for cls in list(_watched):
+        event.remove(cls, "load", on_load)
+    _watched.clear()
 
 
 @contextmanager

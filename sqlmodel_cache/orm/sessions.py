@@ -14,7 +14,7 @@ import wrapt
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
-from sqlalchemy.orm import Mapper, Session, SessionTransaction, sessionmaker
+from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace
@@ -34,15 +34,13 @@ def attach() -> None:
     """Add every listener of a configured cache. Idempotent."""
     detach()
     writes.watch()
-    event.listen(Mapper, "load", capture.on_load, raw=True, insert=True)
     event.listen(Session, "after_begin", _on_begin)
 
 
 def detach() -> None:
     """Remove what `attach` added, and forget what was compiled. Idempotent."""
     writes.unwatch()
-    if event.contains(Mapper, "load", capture.on_load):
-        event.remove(Mapper, "load", capture.on_load)
+    capture.unwatch_loads()
     if event.contains(Session, "after_begin", _on_begin):
         event.remove(Session, "after_begin", _on_begin)
     compiled.clear()
