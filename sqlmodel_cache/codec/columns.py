@@ -97,7 +97,10 @@ def _builtin(
 def _postgresql(impl: TypeEngine[Any]) -> ColumnCodec | None:
     if is_postgresql(impl, "HSTORE"):
         return containers.hstore()
-    item = _RANGE_ITEMS.get(str(impl.__visit_name__))
+    name = str(impl.__visit_name__)  # the drivers' own classes keep it
+    if name.endswith("MULTIRANGE"):
+        return scalars.unknown("multirange")
+    item = _RANGE_ITEMS.get(name)
     return None if item is None else containers.ranged(item)
 
 

@@ -9,6 +9,7 @@ or lower-cases), the attribute is ABSENT for this row, and loads on access.
 from __future__ import annotations
 
 import dataclasses
+import dis
 from collections.abc import Callable
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from sqlmodel_cache.codec.wire import (
 if TYPE_CHECKING:
     import cattrs
 
-_PICKLERS = ("pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
+_PICKLERS = ("pickle", "_pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve")
 
 
 def through(
@@ -117,26 +118,29 @@ def _field_names(cls: type) -> list[str]:
 
 
 def unpickles(function: Callable[..., object]) -> bool:
-    """Tell whether a processor names a pickling module: cached bytes would run as code there.
+    """Tell whether a processor uses a pickling module: cached bytes would run as code there.
 
-    A search of names, so a safety net and not a proof: it sees `pickle.loads`, `from pickle
-    import loads` and imports inside the function, not what other functions do.
+    A search of the code's globals and imports, so a safety net and not a proof: it does not see
+    what the functions do that this one calls.
     """
     code = getattr(function, "__code__", None)
-    if not isinstance(code, CodeType):
-        return False
     namespace = getattr(function, "__globals__", {})
-    pending = [code]
+    pending = [code] if isinstance(code, CodeType) else []
     while pending:
         code = pending.pop()
         pending += [part for part in code.co_consts if isinstance(part, CodeType)]
-        for name in code.co_names:
-            found = namespace.get(name)
-            module = (
-                found.__name__
-                if isinstance(found, ModuleType)
-                else str(getattr(found, "__module__", None))
-            )
-            if name in _PICKLERS or module.split(".")[0] in _PICKLERS:
+        for instruction in dis.get_instructions(code):
+            if instruction.opname == "IMPORT_NAME":
+                origin = str(instruction.argval)
+            elif instruction.opname == "LOAD_GLOBAL":
+                used = namespace.get(instruction.argval)
+                origin = used.__name__ if isinstance(used, ModuleType) else _module_of(used)
+            else:
+                continue
+            if origin.split(".")[0] in _PICKLERS:
                 return True
     return False
+
+
+def _module_of(value: object) -> str:
+    return str(getattr(value, "__module__", None))

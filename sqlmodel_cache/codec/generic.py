@@ -104,7 +104,7 @@ def _dump_postgresql(value: Any, depth: int) -> object:
     if type(value) is postgresql.Range:
         ends = _dump(value.lower, depth), _dump(value.upper, depth)
         return ["R", *ends, value.bounds, value.empty]
-    if type(value) is getattr(postgresql, "MultiRange", None):  # since 2.0.26
+    if type(value) is postgresql.ranges.MultiRange:
         return ["r", *(_dump(item, depth) for item in value)]
     if type(value) is getattr(postgresql, "BitString", None):  # since 2.1
         return ["bits", str(value)]
@@ -175,8 +175,10 @@ def _load_bits(wire: list[Any], depth: int) -> object:
     from sqlalchemy.dialects import postgresql
 
     _, text = wire
-    bit_string: Any = postgresql.BitString  # type: ignore[attr-defined,unused-ignore]
-    return bit_string(text)
+    bit_string = getattr(postgresql, "BitString", None)  # since 2.1
+    if bit_string is None:
+        raise Undecodable("a bit string is unknown to this SQLAlchemy")
+    return bit_string(_text(text))
 
 
 def _bytes(value: object) -> bytes:

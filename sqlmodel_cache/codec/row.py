@@ -25,6 +25,7 @@ from sqlmodel_cache.codec.wire import (
     ENCODER,
     ESCAPE,
     HOSTILE,
+    MAX_SIZE,
     Undecodable,
     Unstorable,
     nullable,
@@ -123,10 +124,15 @@ class RowCodec:
             wire.append(written)
         try:
             if not absent and not escaped:
-                return ENCODER.encode(wire), 0
-            return self._encode_annotated(values, wire, absent, escaped), ANNOTATED
+                payload, flags = ENCODER.encode(wire), 0
+            else:
+                payload = self._encode_annotated(values, wire, absent, escaped)
+                flags = ANNOTATED
         except (*HOSTILE, Undecodable) as error:
             raise Unstorable(f"a row cannot be encoded ({type(error).__name__})") from None
+        if len(payload) > MAX_SIZE:
+            raise Unstorable(f"a row takes more than {MAX_SIZE} bytes")
+        return payload, flags
 
     def _encode_annotated(
         self, values: Sequence[object], wire: list[object], absent: list[int], escaped: list[int]
@@ -172,6 +178,8 @@ class RowCodec:
 
         Raises `Undecodable` for bytes that `encode` did not write.
         """
+        if len(payload) > MAX_SIZE:
+            raise Undecodable("a payload is too large")
         try:
             if flags & ANNOTATED:
                 return self._decode_annotated(payload)

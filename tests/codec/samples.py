@@ -17,14 +17,20 @@ from sqlalchemy.dialects import sqlite
 
 from sqlmodel_cache.codec import ColumnSpec, RowCodec, same
 
-DIALECT = sqlite.dialect()
+
+def dialect_of(module: Any) -> Any:
+    """Return the default dialect of a module below `sqlalchemy.dialects`."""
+    return module.dialect()
+
+
+DIALECT = dialect_of(sqlite)
 
 
 class Color(enum.Enum):
     RED = "r"
     GREEN = ("g", 2)
     BLUE = None
-    AZURE = None  # an alias
+    AZURE = None  # noqa: PIE796  an alias
 
 
 class Level(enum.IntEnum):
