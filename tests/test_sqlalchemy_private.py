@@ -1,0 +1,156 @@
+"""Says when a private name of SQLAlchemy moves, and which one, before anything subtler breaks."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Integer, create_engine, insert, inspect, select, update
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, synonym
+from sqlalchemy.orm.attributes import instance_state
+
+from sqlmodel_cache.orm import _sqlalchemy
+
+PACKAGE = Path(_sqlalchemy.__file__).parent.parent
+
+
+@pytest.fixture
+def thing():
+    """Return a mapped class and an engine that has its table."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Thing(Base):
+        __tablename__ = "thing"
+        id: Mapped[int] = mapped_column(Integer, primary_key=True)
+        name: Mapped[str | None]
+        number = synonym("id")
+
+    engine = create_engine("sqlite://")
+    Base.metadata.create_all(engine)
+    yield Thing, engine
+    engine.dispose()
+    Base.registry.dispose()
+
+
+def test_autobegin_without_a_connection(thing):
+    """A transaction begins; no connection is checked out."""
+    cls, engine = thing
+    with Session(engine) as session:
+        _sqlalchemy.autobegin(session)
+        assert session.in_transaction()
+        assert _sqlalchemy.connection_of(session, engine) is None
+        assert list(_sqlalchemy.connections_of(session)) == []
+        connection = session.connection()
+        assert _sqlalchemy.connection_of(session, engine) is connection
+        with session.begin_nested():
+            assert _sqlalchemy.connection_of(session, engine) is connection
+        assert list(_sqlalchemy.connections_of(session)) == [connection]
+
+
+def test_autoflush(thing):
+    """Pending objects are flushed, unless the session is told not to."""
+    cls, engine = thing
+    with Session(engine) as session:
+        session.add(cls(id=1))
+        with session.no_autoflush:
+            _sqlalchemy.autoflush(session)
+            assert session.new
+        _sqlalchemy.autoflush(session)
+        assert not session.new
+
+
+def test_attach(thing):
+    """A state becomes persistent, and changes made by load events are forgotten."""
+    cls, engine = thing
+    mapper = inspect(cls)
+    mapper.registry.configure()
+    with Session(engine) as session:
+        instance = mapper.class_manager.new_instance()
+        state = instance_state(instance)
+        _sqlalchemy.attach(session, state, (cls, (1,), None))
+        assert instance in session
+        assert state.persistent
+        instance.__dict__["id"] = 1
+        instance.name = "x"
+        assert session.dirty
+        _sqlalchemy.commit_state(session, state)
+        assert not session.dirty
+
+
+def test_mapper_facts(thing):
+    """Identity class, synonyms, load path."""
+    cls, engine = thing
+    mapper = cls.__mapper__
+    assert _sqlalchemy.identity_class(mapper) is cls
+    assert _sqlalchemy.synonyms_of_pk(mapper) == {"number": "id"}
+    assert mapper in set(_sqlalchemy.all_mappers())
+    with Session(engine) as session:
+        session.add(cls(id=1))
+        session.commit()
+        session.expunge_all()
+        state = instance_state(session.scalars(select(cls)).one())
+        assert state.load_path == _sqlalchemy.mapper_path(mapper)
+
+
+def test_sharding_sessions_are_noticed():
+    """Sessions that look identities up their own way."""
+
+    class Sharded(Session):
+        def _identity_lookup(self, *args, **kwargs):
+            raise NotImplementedError
+
+    assert _sqlalchemy.finds_identities_itself(Sharded)
+    assert not _sqlalchemy.finds_identities_itself(Session)
+
+
+def test_engine_facts():
+    """Isolation level given to create_engine, and creator=."""
+    assert _sqlalchemy.on_connect_isolation_level(create_engine("sqlite://").dialect) is None
+    level = create_engine("sqlite://", isolation_level="AUTOCOMMIT").dialect
+    assert _sqlalchemy.on_connect_isolation_level(level) == "AUTOCOMMIT"
+    assert not _sqlalchemy.creator_is_foreign(create_engine("sqlite://"))
+    assert _sqlalchemy.creator_is_foreign(create_engine("sqlite://", creator=lambda: None))
+
+
+def test_statement_facts(thing):
+    """Upserts, set columns, CTEs."""
+    cls, engine = thing
+    table = cls.__table__
+    plain = insert(table).values(id=1)
+    assert not _sqlalchemy.is_upsert(plain)
+    assert _sqlalchemy.is_upsert(plain.prefix_with("OR REPLACE"))
+    assert _sqlalchemy.is_upsert(sqlite_insert(table).values(id=1).on_conflict_do_nothing())
+    statement = update(table).values(name="x")
+    assert _sqlalchemy.set_columns(statement, statement.compile()) == {"name"}
+    inner = select(table.c.id).cte("inner")
+    compiled = select(inner.c.id).compile(engine)
+    assert [type(element) for element in _sqlalchemy.compiled_ctes(compiled)] == [
+        type(select(table.c.id))
+    ]
+
+
+def test_nobody_else_touches_private_names():
+    """Outside `_sqlalchemy.py` no attribute with a leading underscore is read but our own."""
+    trees = {path: ast.parse(path.read_text()) for path in PACKAGE.glob("[!t]*/*.py")}
+    nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
+    own = {
+        node.name for _, node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    own |= {
+        node.attr
+        for _, node in nodes
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name)
+        if node.value.id in ("self", "cls")
+    }
+    own |= {node.name for _, node in nodes if isinstance(node, ast.alias)}
+    foreign = [
+        f"{path.name}:{node.lineno} {ast.unparse(node)}"
+        for path, node in nodes
+        if isinstance(node, ast.Attribute) and path.name != "_sqlalchemy.py"
+        if node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in own
+    ]
+    assert foreign == []
