@@ -24,11 +24,9 @@ class Bypass(enum.StrEnum):
     BLOCK = "bypass_block"  # inside SQLModelCache.bypass()
     OPTION = "cache_false"  # execution option cache=False
     MODEL_OFF = "model_off"  # CacheConfig(enabled=False)
-    NO_TTL = "ttl_zero"  # nothing of this model may be stored
     EAGER = "eager_relationship"  # a relationship that a load would load too
     EXPRESSION = "column_expression"  # column_property() over a SQL expression
     SELECTABLE = "selectable"  # mapped to something that is not a table
-    NO_KEY = "primary_key_type"  # the primary key has no canonical form
     ALWAYS_REFRESH = "always_refresh"
     LOADER_OPTIONS = "loader_options"
     POPULATE_EXISTING = "populate_existing"

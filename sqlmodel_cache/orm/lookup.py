@@ -47,6 +47,9 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
     if cache is None:
         check_configured(plan, options)
         return wrapped(*args, **kwargs)
+    if "cache" in options:  # said to us; in a SELECT it would ask for that query to be cached
+        rest = {name: value for name, value in options.items() if name != "cache"}
+        kwargs = {**kwargs, "execution_options": rest}
     pk = primary_key(plan.mapper, args[1] if len(args) > 1 else kwargs.get("ident"))
     if pk is None or _sqlalchemy.knows(session, (plan.identity_class, pk, None)):
         # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.

@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.events import logger
+from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.affected import affected_keys
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
@@ -76,6 +76,8 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
             setattr(context, _SEEN, True)
             _on_dml(compiled, context)
     elif context.execution_options.get("cache") is True:
+        for cache in _state.live():
+            cache.tally.unattributed.bypass(Bypass.QUERY)
         _warn_once(
             "query",
             "execution option cache=True on a select(): queries are not cached yet; this one and"

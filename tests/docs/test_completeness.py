@@ -1,0 +1,123 @@
+"""The reference pages name everything there is, and nothing that is not."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from configparser import ConfigParser
+from dataclasses import fields
+
+import sqlmodel_cache
+from sqlmodel_cache import CacheConfig, CacheError, SQLModelCache, cached_sessionmaker
+from sqlmodel_cache.config import Configuration
+from sqlmodel_cache.events import Bypass, Stats
+from sqlmodel_cache.transport.url import _OPTIONS
+from tests.docs.pages import ROOT
+
+CONFIGURATION = (ROOT / "docs" / "configuration.md").read_text("utf-8")
+DEPENDENCIES = (ROOT / "docs" / "dependencies.md").read_text("utf-8")
+_ROW = re.compile(r"^\| (?P<first>[^|]+) \|", re.MULTILINE)
+_QUOTED = re.compile(r"`([^`]+)`")
+
+
+def first_column(heading: str, text: str = CONFIGURATION) -> list[str]:
+    """Return what stands in backticks in the first column of the tables below a heading."""
+    _, _, rest = text.partition(f"\n## {heading}\n")
+    assert rest, f"no heading {heading!r}"
+    section = re.split(r"^## ", rest, maxsplit=1, flags=re.MULTILINE)[0]
+    return [name for row in _ROW.finditer(section) for name in _QUOTED.findall(row["first"])]
+
+
+def test_every_parameter_of_configure_is_described() -> None:
+    """Names and defaults, as the signature has them."""
+    parameters = inspect.signature(SQLModelCache.configure).parameters
+    assert first_column("`SQLModelCache.configure(transport, ...)`") == list(parameters)
+    assert [field.name for field in fields(Configuration)] == list(parameters)
+    for parameter in list(parameters.values())[1:]:
+        shown = str(parameter.default).replace("strict", '"strict"').replace("proceed", '"proceed"')
+        shown = shown.replace("sqlmodelcache", '"sqlmodelcache"')
+        assert f"| `{parameter.name}` | `{shown}` |" in CONFIGURATION
+
+
+def test_every_field_of_cache_config_is_described() -> None:
+    """Names and defaults, as the dataclass has them."""
+    assert first_column("`CacheConfig`") == [field.name for field in fields(CacheConfig)]
+    for field in fields(CacheConfig):
+        assert f"| `{field.name}` | `{field.default}` |" in CONFIGURATION
+
+
+def test_every_parameter_of_cached_sessionmaker_is_described() -> None:
+    """Names as the signature has them."""
+    parameters = list(inspect.signature(cached_sessionmaker).parameters)
+    assert first_column("`cached_sessionmaker(factory, ...)`") == parameters
+
+
+def test_every_bypass_reason_is_described() -> None:
+    """Each reason that stats() can show has a cause and a remedy, and no other has."""
+    assert sorted(first_column("Bypass reasons")) == sorted(reason.value for reason in Bypass)
+
+
+def test_every_bypass_reason_is_given_somewhere() -> None:
+    """A reason that nothing gives would be a promise that nobody keeps."""
+    source = "".join(
+        path.read_text("utf-8")
+        for path in (ROOT / "sqlmodel_cache").rglob("*.py")
+        if path.name != "events.py"
+    )
+    unused = [one.name for one in Bypass if not re.search(rf"Bypass\.{one.name}\b", source)]
+    assert unused == []
+
+
+def test_every_error_is_described() -> None:
+    """Each public exception below CacheError."""
+    public = [getattr(sqlmodel_cache, name) for name in sqlmodel_cache.__all__]
+    errors = [one for one in public if inspect.isclass(one) and issubclass(one, CacheError)]
+    assert sorted(first_column("Errors")) == sorted(
+        one.__name__ for one in errors if one is not CacheError
+    )
+
+
+def test_every_environment_variable_is_described() -> None:
+    """Each name that the source asks the environment for."""
+    asked = {
+        name
+        for path in (ROOT / "sqlmodel_cache").rglob("*.py")
+        for name in re.findall(r"environment\(\"([A-Z_]+)\"\)", path.read_text("utf-8"))
+    }
+    described = first_column("Environment variables")
+    assert sorted(described) == sorted(f"SQLMODEL_CACHE_{name}" for name in asked)
+
+
+def test_every_count_of_stats_is_described() -> None:
+    """Each field of the record."""
+    described = first_column("Explicit calls")
+    assert {field.name for field in fields(Stats)} <= set(described)
+
+
+def test_every_url_option_is_described() -> None:
+    """Each scheme, and each option of any."""
+    section = CONFIGURATION.partition("\n## URLs\n")[2].partition("\n## ")[0]
+    named = set(_QUOTED.findall(section))
+    for scheme, options in _OPTIONS.items():
+        assert f"{scheme}://" in section
+        assert set(options) <= named
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """Each package of setup.cfg, and each extra."""
+    setup = ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+
+    def packages(lines: str) -> set[str]:
+        found = (re.match(r"[A-Za-z0-9_.-]+", line) for line in lines.split("\n"))
+        return {match.group() for match in found if match}
+
+    hard = packages(setup["options"]["install_requires"])
+    assert set(first_column("Extras", DEPENDENCIES)) == set(setup["options.extras_require"])
+    named = set(_QUOTED.findall(DEPENDENCIES))
+    for lines in setup["options.extras_require"].values():
+        assert packages(lines) <= named
+    assert hard == set(
+        name for row in _ROW.finditer(DEPENDENCIES.partition("\n## ")[0])
+        for name in _QUOTED.findall(row["first"])
+    )
