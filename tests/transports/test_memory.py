@@ -132,6 +132,17 @@ def test_a_bound_that_cannot_be(bad: Any) -> None:
         MemoryTransport(max_entries=bad)
 
 
+@pytest.mark.parametrize("lock", ["lock", "epoch_lock"])
+def test_a_fill_looks_at_both_locks_itself(space: KeySpace, lock: str) -> None:
+    """As in Redis, where a writer may come in without taking the lease away."""
+    transport = MemoryTransport()
+    entry = space.entry("1")
+    grant = transport.perform(lease(entry))
+    key = entry.lock if lock == "lock" else entry.shard.epoch_lock
+    transport._locks.setdefault(key, {})["restored"] = float("inf")
+    assert transport.perform(fill(entry, grant)) is False
+
+
 def test_a_value_that_goes_while_it_is_read() -> None:
     """Another thread deletes it between the look and the touch: it was found all the same."""
     transport = MemoryTransport()
