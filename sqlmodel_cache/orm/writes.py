@@ -15,6 +15,7 @@ import wrapt
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper
+from sqlalchemy.sql.expression import SavepointClause
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.events import Bypass, logger
@@ -46,7 +47,6 @@ def watch() -> None:
         event.listen(Engine, name, _on_statement)
     for name, listener in _MAPPER_EVENTS:
         event.listen(Mapper, name, listener, raw=True)
-    event.listen(Engine, "savepoint", _on_savepoint)
 
 
 def unwatch() -> None:
@@ -57,8 +57,6 @@ def unwatch() -> None:
     for name, listener in _MAPPER_EVENTS:
         if event.contains(Mapper, name, listener):
             event.remove(Mapper, name, listener)
-    if event.contains(Engine, "savepoint", _on_savepoint):
-        event.remove(Engine, "savepoint", _on_savepoint)
     for dialect in list(_wrapped):
         for name in _DIALECT_METHODS:
             dialect.__dict__.pop(name, None)
@@ -75,6 +73,8 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
         if not hasattr(context, _SEEN):  # one statement may be sent in many batches
             setattr(context, _SEEN, True)
             _on_dml(compiled, context)
+    elif type(compiled.statement) is SavepointClause:
+        _on_first_savepoint(context.root_connection, compiled.statement.ident)
     elif context.execution_options.get("cache") is True:
         for cache in _state.live():
             cache.tally.unattributed.bypass(Bypass.QUERY)
@@ -282,18 +282,28 @@ def _do_rollback(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
         end_early(ledger)
 
 
-def _on_savepoint(connection: Connection, name: str | None) -> None:
-    wrap_dialect(connection.dialect)
+def _on_first_savepoint(connection: Connection, name: str) -> None:
+    """Wrap a dialect that meets us by a SAVEPOINT; its `do_savepoint` is already running.
+
+    Not by the engine's own `savepoint` event: one listener of that kind makes SQLAlchemy
+    dispatch all kinds, which costs every statement of every engine five percent.
+    """
+    if connection.dialect not in _wrapped:
+        wrap_dialect(connection.dialect)
+        _open_savepoint(connection, name)
 
 
 def _do_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    connection, name = args
+    _open_savepoint(*args)
+    wrapped(*args, **kwargs)
+
+
+def _open_savepoint(connection: Connection, name: str) -> None:
     ledger = open_ledger(connection)
     # sqlite3 begins no transaction before a SAVEPOINT: SQLite does, and RELEASE will commit it.
-    if dialect.name == "sqlite" and not sqlite_in_transaction(connection):
+    if connection.dialect.name == "sqlite" and not sqlite_in_transaction(connection):
         ledger.begun_by = name
     ledger.frames.savepoint(name)
-    wrapped(*args, **kwargs)
 
 
 def _do_release_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
