@@ -38,7 +38,7 @@ def thing():
 
 def test_autobegin_without_a_connection(thing):
     """A transaction begins; no connection is checked out."""
-    cls, engine = thing
+    _, engine = thing
     with Session(engine) as session:
         _sqlalchemy.autobegin(session)
         assert session.in_transaction()
