@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import InstanceState
 
+_WRITES = (Effect.ANYTHING, Effect.COMMIT)
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 _SEEN = "_sqlmodel_cache_seen"
 _wrapped: WeakSet[Any] = WeakSet()  # dialects whose do_commit passes through `publish`
@@ -147,7 +148,10 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
     if effect is Effect.NOTHING and not whole:
         return
     connection = context.root_connection
-    ledger = open_for_write(connection)
+    wrap_dialect(connection.dialect)
+    ledger = open_ledger(connection)
+    if effect in _WRITES or whole:  # others may have to be a transaction's very first statement
+        open_for_write(connection)
     for table in whole:
         ledger.frames.touch_table(table)
     if effect is Effect.SETTINGS:
