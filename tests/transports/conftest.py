@@ -8,7 +8,14 @@ import pytest
 
 from sqlmodel_cache.keys import KeySpace
 from tests.servers.redis_server import RedisServer
-from tests.transports.stores import CLUSTER, STORES, Store, make_cluster, opened, valkey_server
+from tests.transports.stores import (
+    STORES,
+    Store,
+    cluster_node,
+    make_cluster,
+    opened,
+    valkey_server,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +31,7 @@ def valkey_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def cluster_url() -> Iterator[str]:
     """URL of a Redis Cluster of one node."""
-    with RedisServer(*CLUSTER) as server:
+    with cluster_node() as server:
         make_cluster(server)
         yield server.url
 

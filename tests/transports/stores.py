@@ -17,6 +17,7 @@ import valkey
 import valkey.asyncio
 
 from sqlmodel_cache.transport import MemoryTransport, RedisAsyncTransport, RedisSyncTransport
+from tests.servers.process import free_port
 from tests.servers.redis_server import RedisServer, valkey_binary
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ STORES = (
     "cluster-sync",
     "cluster-async",
 )
-CLUSTER = ("--cluster-enabled", "yes")
 
 
 class Store:
@@ -69,8 +69,13 @@ def valkey_server(*arguments: str) -> RedisServer:
     return RedisServer(*arguments, binary=binary)
 
 
+def cluster_node() -> RedisServer:
+    """Return a node of a Cluster, not started yet; its bus would like a port above 65535."""
+    return RedisServer("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+
+
 def make_cluster(server: RedisServer) -> None:
-    """Give all slots to a node started with `CLUSTER`, and return when it serves them."""
+    """Give all slots to a started `cluster_node`, and return when it serves them."""
     with server.client() as client:
         client.execute_command("CLUSTER", "ADDSLOTS", *range(16384))
         while client.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
