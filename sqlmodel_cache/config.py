@@ -78,10 +78,7 @@ class Configuration:
                 f"{where}: key_prefix={prefix!r} must be a non-empty string without braces"
                 " (Redis Cluster hashes what stands between them), spaces or control characters"
             )
-        if not (self.namespace is None or callable(self.namespace) or self.namespace):
-            raise ConfigurationError(
-                f"{where}: namespace must be a non-empty string or a callable of the session"
-            )
+        check_namespace_setting(where, self.namespace)
 
     def __repr__(self) -> str:
         shown = ", ".join(
@@ -100,6 +97,15 @@ def check_seconds(where: str, name: str, value: object, *, optional: bool = True
         raise ConfigurationError(
             f"{where}: {name}={value!r} is not a whole number of seconds; use an int of 0"
             " (store nothing) or more" + (", or None for the default" if optional else "")
+        )
+
+
+def check_namespace_setting(where: str, value: object) -> None:
+    """Raise `ConfigurationError` unless `value` can say which database a session reads."""
+    if not (value is None or callable(value) or (isinstance(value, str) and value)):
+        raise ConfigurationError(
+            f"{where}: namespace={value!r} is not valid; use a non-empty string or a callable of"
+            " the session"
         )
 
 

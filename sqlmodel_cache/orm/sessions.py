@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.config import Configuration, Namespace
+from sqlmodel_cache.config import Configuration, Namespace, check_namespace_setting
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm import capture, writes
 from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of
@@ -110,6 +110,7 @@ def cached_sessionmaker(
             f"cached_sessionmaker() takes a sessionmaker or async_sessionmaker, not"
             f" {type(factory).__name__}"
         )
+    check_namespace_setting("cached_sessionmaker()", namespace)
     options: dict[str, Any] = {}
     if ttl is not None:
         options["cache_ttl"] = ttl

@@ -233,9 +233,7 @@ def test_select_with_cache_true_says_once_that_it_is_not_cached(
     assert SQLModelCache.stats().bypasses == {"query_cache": 2}
 
 
-def test_get_with_cache_true_is_no_query(
-    engine: Engine, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_get_with_cache_true_is_no_query(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
     """The SELECT of its miss does not carry the option on."""
     with Session(engine) as session:
         read(session, cache=True)

@@ -117,7 +117,8 @@ def test_every_dependency_has_its_reason() -> None:
     named = set(_QUOTED.findall(DEPENDENCIES))
     for lines in setup["options.extras_require"].values():
         assert packages(lines) <= named
-    assert hard == set(
-        name for row in _ROW.finditer(DEPENDENCIES.partition("\n## ")[0])
+    assert hard == {
+        name
+        for row in _ROW.finditer(DEPENDENCIES.partition("\n## ")[0])
         for name in _QUOTED.findall(row["first"])
-    )
+    }

@@ -26,6 +26,7 @@ _MAKE_TARGET = re.compile(r"^(?P<name>[a-z]+):", re.MULTILINE)
 
 
 def name(page: Path) -> str:
+    """Return a page's path in the repository."""
     return page.relative_to(ROOT).as_posix()
 
 
