@@ -43,6 +43,7 @@ class Bypass(enum.StrEnum):
     KEY = "key_value"  # the value asked for does not fit the column's type without loss
     TRANSPORT = "transport"  # an async-only transport met by a plain session
     BREAKER = "breaker_open"  # the store failed a moment ago and is left alone
+    QUEUED = "invalidation_queued"  # written, and the store has not been told yet
     QUERY = "query_cache"  # cache=True on a select(): not cached yet
 
 

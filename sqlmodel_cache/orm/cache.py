@@ -18,6 +18,7 @@ from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.tables import table_map
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
+from sqlmodel_cache.transport.backlog import Backlog
 from sqlmodel_cache.transport.stores import Stores, open_stores
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Cache:
         self.renew = renew
         self.stores: Stores = open_stores(config.transport)
         self.tally = Tally()
+        self.backlog = Backlog(self.stores, self._lost_for_good)
         self.sites = Sites(self)
         self._warned = False
         self._keyspaces: dict[tuple[str, str], KeySpace] = {}
@@ -50,7 +52,7 @@ class Cache:
 
     def stats(self) -> Stats:
         """Return the counts as they stand."""
-        return self.tally.snapshot(self.stores.breaker.state.value, 0)
+        return self.tally.snapshot(self.stores.breaker.state.value, len(self.backlog))
 
     def lose(self, counts: Mapping[str, int], why: str) -> None:
         """Count and report writes that could not be invalidated."""
@@ -68,8 +70,13 @@ class Cache:
             )
 
     def close(self) -> None:
-        """Close what this cache opened itself."""
+        """Publish what still waits, and close what this cache opened itself."""
+        self.backlog.close()
         self.stores.close()
+
+    def _lost_for_good(self, number: int) -> None:
+        self.tally.unattributed.lost += number
+        logger.error("%d invalidations were never taken by the store and are lost", number)
 
 
 class Site:

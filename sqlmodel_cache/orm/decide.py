@@ -52,7 +52,9 @@ class Scope(msgspec.Struct, frozen=True):
             table = self.reader.plan.table
             if ledger.everything or ledger.frames.is_touched((table, text), table):
                 return Bypass.TOUCHED
-        return self.reader.keyspace.entry(text)
+        entry = self.reader.keyspace.entry(text)
+        backlog = self.cache.backlog
+        return Bypass.QUEUED if backlog and backlog.holds(entry) else entry
 
     def may_fill(self) -> bool:
         """Tell whether what was just read is what everybody else would read."""

@@ -15,6 +15,7 @@ from sqlmodel_cache.errors import FenceError, UnavailableError, UnsupportedError
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.tables import Root, table_map
+from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.write import Outcome, Publication
 
 if TYPE_CHECKING:
@@ -23,44 +24,57 @@ if TYPE_CHECKING:
     from sqlmodel_cache.keys import Shard
     from sqlmodel_cache.orm.cache import Cache
     from sqlmodel_cache.orm.connection import Fenced, Ledger
+    from sqlmodel_cache.protocol.read import Steps
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Publishing:
     """One commit attempt in one cache."""
 
     cache: Cache
     publication: Publication
     counts: tuple[tuple[str, int], ...]  # model name -> touched rows and tables
+    tried: bool = True
+    fenced: bool = True
 
     def fence(self) -> bool:
         """Fence; False if the store could not be asked."""
-        try:
-            bridge.run(self.cache.stores, self.publication.fence())
-        except UnavailableError as error:
+        proceed = self.cache.config.on_fence_failure == "proceed"
+        self.tried = not (proceed and self.cache.backlog.speaks_for())
+        self.fenced = self.tried and self._ask(self.publication.fence())
+        if not self.fenced:
             self._count("errors")
-            logger.debug("a fence failed: %s", error)
-            return False
-        return True
+        return self.fenced
 
     def settle(self, outcome: Outcome) -> None:
-        """Release or keep; never raises. What cannot be released is counted as lost."""
-        try:
-            bridge.run_shielded(self.cache.stores, self.publication.settle(outcome))
-        except (UnavailableError, UnsupportedError) as error:
-            if outcome is Outcome.REFUSED:
-                return  # nothing changed; the fence runs out by itself
-            self._count("lost")
-            models = ", ".join(name for name, _ in self.counts)
-            logger.error(
-                "invalidation lost for %s: readers may see values of before this commit until"
-                " their TTL ends (%s)",
-                models,
-                error,
-            )
-        else:
+        """Release or keep; raises nothing but a cancellation.
+
+        What the store does not take now goes into the backlog. What it never can is lost.
+        """
+        if outcome is Outcome.REFUSED and not self.fenced:
+            return  # nothing was fenced and nothing changed
+        if self.fenced and self._ask(self.publication.settle(outcome), shielded=True):
             if outcome is Outcome.COMMITTED:
                 self._count("invalidations")
+            return
+        if outcome is Outcome.REFUSED:
+            return  # nothing changed; the fence runs out by itself
+        published = self.publication
+        release = Release(published.writer, published.entries, published.shards)
+        possible = self.cache.stores.full or not published.shards
+        if possible and bridge.reachable(self.cache.stores):
+            self.cache.backlog.add(release, tried=self.tried)
+        else:
+            self.cache.lose(dict(self.counts), "the transport cannot do it, or not from here")
+
+    def _ask(self, steps: Steps[None], *, shielded: bool = False) -> bool:
+        run = bridge.run_shielded if shielded else bridge.run
+        try:
+            run(self.cache.stores, steps)
+        except (UnavailableError, UnsupportedError) as error:
+            logger.debug("publishing failed: %s", error)
+            return False
+        return True
 
     def _count(self, what: str) -> None:
         for name, number in self.counts:

@@ -152,39 +152,6 @@ def test_ambiguous_commit_keeps_its_fence(world, team, store, on_commit):
     assert hits() == before
 
 
-def test_store_down_at_fence_proceeds(world, team, store, caplog):
-    """By default the commit proceeds; if the store is back at the release, nothing is lost."""
-
-    def on(op):
-        if isinstance(op, Fence):
-            raise ConnectionError
-
-    store.on = on
-    rename(world)
-    store.on = lambda op: None
-    stats = SQLModelCache.stats()
-    assert stats.errors == 1
-    assert stats.lost == 0
-    assert read(world) == "new"
-
-
-def test_store_down_at_release_is_lost_and_said(world, team, store, caplog):
-    """What cannot be released is counted and logged as an error, without any value."""
-
-    def on(op):
-        if isinstance(op, Fence | Release):
-            raise ConnectionError
-
-    store.on = on
-    rename(world, "secret")
-    stats = SQLModelCache.stats()
-    assert stats.lost == 1
-    assert stats.models["Team"].lost == 1
-    errors = [record for record in caplog.records if record.levelname == "ERROR"]
-    assert len(errors) == 1
-    assert "secret" not in caplog.text
-
-
 def test_b31_abort_rolls_back_and_persists_nothing_later(world, team, store):
     """on_fence_failure='abort': the transaction is gone before its connection is reused."""
     SQLModelCache.configure(store, namespace="world", on_fence_failure="abort")

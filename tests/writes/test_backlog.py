@@ -1,0 +1,157 @@
+"""The store is away at a commit: the commit succeeds, and what it invalidates is not forgotten."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy.orm import Session, sessionmaker
+
+from sqlmodel_cache import SQLModelCache, _state, cached_sessionmaker, clock
+from sqlmodel_cache.keys import KeySpace
+from sqlmodel_cache.protocol.ops import Fence, Release
+from sqlmodel_cache.transport import backlog as backlogs
+from sqlmodel_cache.transport.backlog import Backlog
+from sqlmodel_cache.transport.stores import open_stores
+from tests.writes.scripted import ScriptedTransport
+
+
+@pytest.fixture
+def store(world):
+    """Return the store, with team 1 cached, and a switch that takes it away from writers."""
+    store = ScriptedTransport()
+    SQLModelCache.configure(store, namespace="world")
+    with Session(world.engine) as session:
+        session.add(world.Team(id=1, name="old"))
+        session.commit()
+    read(world)
+    store.away = lambda *kinds: setattr(store, "on", lambda op: fail(op, kinds))
+    store.back = lambda: setattr(store, "on", lambda op: None)
+    return store
+
+
+def fail(op, kinds):
+    """Fail operations of these kinds."""
+    if isinstance(op, kinds):
+        raise ConnectionError
+
+
+def read(world, factory=None):
+    """Return what a fresh session reads of team 1."""
+    with factory() if factory else Session(world.engine) as session:
+        return session.get(world.Team, 1).name
+
+
+def rename(world, name):
+    """Write team 1 through the ORM and commit."""
+    with Session(world.engine) as session:
+        session.get(world.Team, 1).name = name
+        session.commit()
+
+
+def drained(seconds=10.0):
+    """Wait until the backlog is empty, at most `seconds`."""
+    until = clock.real() + seconds
+    while len(_state.active.backlog) and clock.real() < until:
+        threading.Event().wait(0.01)
+    return not len(_state.active.backlog)
+
+
+@pytest.mark.parametrize("kinds", [(Fence, Release), (Release,)])
+def test_commit_succeeds_and_waits(world, store, caplog, kinds):
+    """commit() succeeds; the invalidation is queued, counted, and nothing of the row is logged."""
+    store.away(*kinds)
+    rename(world, "secret")
+    stats = SQLModelCache.stats()
+    assert (stats.queue, stats.lost) == (1, 0)
+    assert "secret" not in caplog.text
+    store.back()
+    assert drained()
+
+
+def test_own_process_does_not_believe_the_store(world, store):
+    """Until the store has been told, this process reads the row from the database."""
+    store.away(Fence, Release)
+    rename(world, "new")
+    assert read(world) == "new"
+    assert SQLModelCache.stats().bypasses["invalidation_queued"] >= 1
+    store.back()
+
+
+def test_told_as_soon_as_it_is_back(world, store):
+    """Somebody else's cache is stale while the store is away, and right once it is back."""
+    factory = sessionmaker(world.engine)
+    other = cached_sessionmaker(factory, transport=store, namespace="world")
+    assert read(world, other) == "old"
+    _state.carried.clear()  # another process: this one's commits do not fence in its cache
+    store.away(Fence, Release)
+    rename(world, "new")
+    assert read(world, other) == "old"
+    store.back()
+    assert drained()
+    assert read(world, other) == "new"
+    assert SQLModelCache.stats().queue == 0
+
+
+def test_one_failed_fence_speaks_for_the_next(world, store):
+    """An outage costs one time-out a second, not one for each commit."""
+    store.away(Fence, Release)
+    rename(world, "a")
+    store.asked.clear()
+    for name in "bcd":
+        rename(world, name)
+    assert "Fence" not in store.names()
+    assert SQLModelCache.stats().errors >= 4
+    store.back()
+    assert drained()
+    rename(world, "e")
+    assert "Fence" in store.names()
+
+
+def test_what_never_comes_back_is_lost_and_said(world, store, caplog):
+    """At reset() it is tried once more; what is left is counted and logged as an error."""
+    store.away(Fence, Release)
+    rename(world, "new")
+    cache = _state.active
+    SQLModelCache.reset()
+    assert cache.tally.snapshot("closed", 0).lost == 1
+    assert any(record.levelname == "ERROR" for record in caplog.records)
+    assert not [one for one in threading.enumerate() if "backlog" in one.name]
+
+
+def test_reset_publishes_what_waits(world, store):
+    """A store that is back by then is told at reset()."""
+    store.away(Fence, Release)
+    rename(world, "new")
+    store.back()
+    cache = _state.active
+    SQLModelCache.reset()
+    assert cache.tally.snapshot("closed", 0).lost == 0
+
+
+def test_overflow_becomes_whole_models(monkeypatch):
+    """Past its limit the backlog gives up rows for their shards, of which there are few."""
+    monkeypatch.setattr(backlogs, "LIMIT", 10)
+    lost = []
+    store = ScriptedTransport()
+    store.on = lambda op: fail(op, (Release,))
+    backlog = Backlog(open_stores(store), lost.append)
+    space = KeySpace("p", "n", "team")
+    entries = [space.entry(f"i{number}") for number in range(100)]
+    for entry in entries:
+        backlog.add(Release("w", (entry,), ()), tried=True)
+    assert len(backlog) <= len(space.shards) + 10
+    assert all(backlog.holds(entry) for entry in entries)
+    store.on = lambda op: None
+    backlog.close()
+    assert lost == []
+    assert len(backlog) == 0
+
+
+def test_nothing_is_started_without_need():
+    """No thread exists until something fails."""
+    store = ScriptedTransport()
+    backlog = Backlog(open_stores(store), SimpleNamespace)
+    assert not [one for one in threading.enumerate() if "backlog" in one.name]
+    backlog.close()
