@@ -13,10 +13,11 @@ from urllib.parse import parse_qsl, urlsplit
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.transport.memory import MemoryTransport
 from sqlmodel_cache.transport.per_loop import PerLoopTransport
-from sqlmodel_cache.transport.sync import RedisSyncTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from sqlmodel_cache.transport.sync import RedisSyncTransport
 
 TIME_OUT: Final = 0.5  # seconds, for a reply and for a connection
 _UNBOUNDED: Final = 2**31
@@ -62,11 +63,13 @@ class RedisPair:
     @property
     def sync(self) -> RedisSyncTransport:
         """The transport for threads."""
+        from sqlmodel_cache.transport.lines import RedisLineTransport
+
         if self._sync is None:
             with self._lock:
                 if self._client is None:
                     self._client = self._build_sync()
-                self._sync = RedisSyncTransport(self._client)
+                self._sync = RedisLineTransport(self._client)
         return self._sync
 
     @property
