@@ -115,6 +115,10 @@ class World:
             return Session(bind, **settings)
         return Waiting(AsyncSession(bind, **settings), self.loop)
 
+    def plain(self) -> Session:
+        """Return a plain Session of the program's, on its engine with the synchronous driver."""
+        return Session(self.outside)
+
     def made_by(self, factory: Any) -> Any:
         """Return a session of a sessionmaker or async_sessionmaker."""
         return factory() if self.mode == "sync" else Waiting(factory(), self.loop)

@@ -72,6 +72,36 @@ class Town(_Cached, table=True):
     name: str = Field(sa_type=String(200))
 
 
+class Brief(_Cached, table=True):
+    """A row with a TTL of its own."""
+
+    __tablename__ = "scenario_brief"
+    __cache_config__ = CacheConfig(ttl=20)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=String(200))
+
+
+class Fleeting(_Cached, table=True):
+    """A row that is stored only if a call wants it."""
+
+    __tablename__ = "scenario_fleeting"
+    __cache_config__ = CacheConfig(ttl=0)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=String(200))
+
+
+class Wavering(_Cached, table=True):
+    """A row whose TTL is cut at random."""
+
+    __tablename__ = "scenario_wavering"
+    __cache_config__ = CacheConfig(ttl=100, jitter=0.5)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=String(200))
+
+
 class Note(_Uncached, table=True):
     """A row of a model that never opted in."""
 
