@@ -7,11 +7,12 @@ protocol run. Outside, a synchronous transport is driven directly.
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.orm._sqlalchemy import await_, in_greenlet
-from sqlmodel_cache.transport.drive import adrive, drive
+from sqlmodel_cache.transport.drive import adrive, asleep, drive
 
 if TYPE_CHECKING:
     from sqlmodel_cache.protocol.read import Steps
@@ -36,7 +37,7 @@ def run(stores: Stores, steps: Steps[T]) -> T:
     """Run a protocol generator to its end. Raises UnavailableError."""
     sync = stores.sync
     if at_hand(stores):
-        return drive(steps, sync, stores.breaker)
+        return drive(steps, sync, stores.breaker, sleep=_sleep)
     if not in_greenlet():
         raise UnavailableError("an async-only transport cannot be used by a plain Session")
     result: T = await_(adrive(steps, stores.async_ or sync, stores.breaker))
@@ -49,6 +50,14 @@ def run_shielded(stores: Stores, steps: Steps[T]) -> T:
         return run(stores, steps)
     result: T = await_(_finish(adrive(steps, stores.async_ or stores.sync, stores.breaker)))
     return result
+
+
+def _sleep(seconds: float) -> None:
+    """Wait for another's fill; inside a greenlet that other may be a task of this very loop."""
+    if in_greenlet():
+        await_(asleep(seconds))
+    else:
+        time.sleep(seconds)
 
 
 async def _finish(work: Any) -> Any:

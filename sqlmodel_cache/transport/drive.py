@@ -109,7 +109,7 @@ async def adrive(
         op = next(steps)
         while True:
             if type(op) is Wait:
-                await _asleep(op.seconds)
+                await asleep(op.seconds)
                 op = steps.send(None)
                 continue
             try:
@@ -162,7 +162,8 @@ def raise_mapped(
         raise as_unavailable(error, op) from None
 
 
-async def _asleep(seconds: float) -> None:
+async def asleep(seconds: float) -> None:
+    """Let `seconds` of real time pass without blocking the event loop."""
     if clock.frozen():  # freezegun stops the loop's clock too: its timers never fire
         await asyncio.to_thread(time.sleep, seconds)
     else:
