@@ -1,0 +1,159 @@
+"""The connections that our own Redis clients keep at hand."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+from sqlmodel_cache.keys import KeySpace
+from sqlmodel_cache.protocol.ops import Get, Reply
+from sqlmodel_cache.transport.lines import RedisLineTransport
+from sqlmodel_cache.transport.url import open_url
+from tests.recording import record_commands
+from tests.servers.redis_server import RedisServer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """Start a Redis that the test may stop."""
+    with RedisServer() as running:
+        yield running
+
+
+@pytest.fixture
+def transport(redis_url: str) -> Iterator[RedisLineTransport]:
+    """Return a transport over a client of its own."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield RedisLineTransport(client)
+
+
+def _get(prefix: str, pk: str = "i1") -> Get:
+    return Get(KeySpace(prefix, "ns", "table").entry(pk))
+
+
+def test_a_server_that_came_back_is_not_noticed(server: RedisServer) -> None:
+    """A connection that the server closed while it was idle is replaced in the same call."""
+    pair = open_url(server.url)
+    assert pair.sync.perform(_get("p")) == Reply(None, None)
+    server.restart()
+    assert pair.sync.perform(_get("p")) == Reply(None, None)
+    pair.close()
+
+
+def test_a_server_that_is_gone_raises(server: RedisServer) -> None:
+    """Trying once more is all that is done; then the error is the caller's."""
+    pair = open_url(server.url)
+    pair.sync.get("key")
+    server.stop()
+    with pytest.raises(redis.ConnectionError):
+        pair.sync.get("key")
+    server.start()
+    assert pair.sync.get("key") is None
+    pair.close()
+
+
+def test_one_connection_serves_everything(redis_url: str, key_prefix: str) -> None:
+    """Commands, scripts and the small contract share the stack, so the pool is never exceeded."""
+    pair = open_url(f"{redis_url}?max_connections=1")
+    transport = pair.sync
+    transport.set(f"{key_prefix}:a", b"1", 60)
+    assert transport.perform(_get(key_prefix)) == Reply(None, None)
+    transport.delete(f"{key_prefix}:a")
+    assert transport.get(f"{key_prefix}:a") is None
+    pair.close()
+
+
+def test_keys_of_any_script_arrive_whole(redis_url: str, key_prefix: str) -> None:
+    """Lengths on the wire count bytes, not characters."""
+    with redis.Redis.from_url(redis_url) as client:
+        transport = RedisLineTransport(client)
+        op = _get(key_prefix, "sжук")
+        client.mset({op.entry.value: b"value", op.entry.shard.epoch: b"epoch"})
+        assert transport.perform(op) == Reply(b"value", b"epoch")
+        transport.set(f"{key_prefix}:жук", "ü".encode(), 60)
+        assert client.get(f"{key_prefix}:жук") == "ü".encode()
+        assert client.ttl(f"{key_prefix}:жук") == 60
+
+
+def test_an_error_reply_leaves_the_connection_usable(
+    transport: RedisLineTransport, key_prefix: str
+) -> None:
+    """What the server refuses is raised, and the next reply belongs to the next command."""
+    transport._client.sadd(f"{key_prefix}:set", "member")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        transport.get(f"{key_prefix}:set")
+    assert transport.perform(_get(key_prefix)) == Reply(None, None)
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        transport._send([("GET", f"{key_prefix}:set"), ("PING",)])
+    assert transport._send([("PING",), ("ECHO", b"x")]) == [b"PONG", b"x"]
+    assert transport.get(f"{key_prefix}:none") is None
+
+
+def test_threads_do_not_share_a_connection(transport: RedisLineTransport, key_prefix: str) -> None:
+    """Eight threads at once each get their own key's value, and leave eight connections."""
+    together = Barrier(8)
+
+    def ask(number: int) -> bool:
+        together.wait(10)
+        key = f"{key_prefix}:{number}"
+        transport.set(key, key.encode(), 60)
+        return all(transport.get(key) == key.encode() for _ in range(50))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(8)))
+    assert 1 <= len(transport._idle) <= 8
+
+
+def test_a_fork_does_not_inherit_connections(
+    transport: RedisLineTransport, key_prefix: str
+) -> None:
+    """Parent and child would read each other's replies from one socket."""
+    transport.get(f"{key_prefix}:a")
+    (parents,) = transport._idle
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            transport.set(f"{key_prefix}:child", b"here", 60)
+            code = 0 if parents not in transport._idle else 2
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert list(transport._idle) == [parents]
+    assert transport.get(f"{key_prefix}:child") == b"here"
+
+
+def test_a_hit_is_one_command(redis_url: str, transport: RedisLineTransport) -> None:
+    """Once connected, a lookup sends MGET and nothing else."""
+    op = _get("p")
+    transport.perform(op)
+    with record_commands(redis_url) as commands:
+        transport.perform(op)
+    assert commands == {"mget": 1}
+
+
+def test_an_interrupted_exchange_leaves_no_reply_behind(
+    transport: RedisLineTransport, key_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line whose reply was not read is connected anew before it serves again."""
+    transport.set(f"{key_prefix}:a", b"a", 60)
+    transport.set(f"{key_prefix}:b", b"b", 60)
+    (line,) = transport._idle
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(line, "read_response", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            transport.get(f"{key_prefix}:a")
+    assert transport.get(f"{key_prefix}:b") == b"b"
