@@ -33,7 +33,7 @@ def binding_of(session: Session) -> Binding | None:
 
 def cache_of(binding: Binding | None) -> Cache | None:
     """Return the cache that a session uses, None if none is configured."""
-    if binding is not None and binding.cache is not None:
+    if binding is not None and binding.cache is not None and not binding.cache.closed:
         return binding.cache
     active: Cache | None = _state.active
     return active

@@ -35,6 +35,7 @@ class Cache:
     def __init__(self, config: Configuration, *, renew: bool = False) -> None:
         self.config = config
         self.renew = renew
+        self.closed = False
         self.stores: Stores = open_stores(config.transport)
         self.tally = Tally()
         self.backlog = Backlog(self.stores, self._lost_for_good)
@@ -71,6 +72,7 @@ class Cache:
 
     def close(self) -> None:
         """Publish what still waits, and close what this cache opened itself."""
+        self.closed = True
         self.backlog.close()
         self.stores.close()
 

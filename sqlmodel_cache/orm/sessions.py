@@ -5,15 +5,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import wrapt
 from sqlalchemy import event
 from sqlalchemy.engine import Connection
-from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 
 from sqlmodel_cache import _state
@@ -26,6 +26,9 @@ from sqlmodel_cache.orm.connection import open_ledger
 from sqlmodel_cache.orm.options import checked
 from sqlmodel_cache.orm.policy import compiled
 from sqlmodel_cache.orm.tables import forget_table_map
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import async_sessionmaker
 
 F = TypeVar("F", bound="sessionmaker[Any] | async_sessionmaker[Any]")
 
@@ -71,16 +74,18 @@ class CachedSessionmaker(wrapt.CallableObjectProxy):  # type: ignore[type-arg]  
         self._self_binding = binding
         # sessionmaker.class_ is a private subclass already; async_sessionmaker shares both of
         # its classes with everybody, so its sessions get a private sync class.
-        if isinstance(factory, async_sessionmaker):
-            shared = factory.kw.get("sync_session_class") or _sync_class(factory.class_)
+        if _makes_async(factory):
+            shared = factory.kw.get("sync_session_class") or factory.class_.sync_session_class
             own = type(shared.__name__, (shared,), {ATTRIBUTE: binding})
             factory.configure(sync_session_class=own)
         else:
             setattr(factory.class_, ATTRIBUTE, binding)
 
 
-def _sync_class(async_class: type[AsyncSession]) -> type[Session]:
-    return async_class.sync_session_class
+def _makes_async(factory: object) -> bool:
+    # Not imported here: SQLAlchemy's asyncio needs greenlet, which 2.1 does not install.
+    asyncio = sys.modules.get("sqlalchemy.ext.asyncio")
+    return asyncio is not None and isinstance(factory, asyncio.async_sessionmaker)
 
 
 def cached_sessionmaker(
@@ -105,7 +110,7 @@ def cached_sessionmaker(
 
     Raises ConfigurationError for anything that is no factory, and for values that cannot work.
     """
-    if not isinstance(factory, sessionmaker | async_sessionmaker):
+    if not (isinstance(factory, sessionmaker) or _makes_async(factory)):
         raise ConfigurationError(
             f"cached_sessionmaker() takes a sessionmaker or async_sessionmaker, not"
             f" {type(factory).__name__}"
