@@ -75,6 +75,10 @@ class Arena:
             raise NotHit(f"{target.cls.__name__}: {reasons or 'a miss'}")
         return instance
 
+    def any_way(self, session: Session, target: Target) -> Any:
+        """Get as anybody does, from wherever."""
+        return session.get(target.cls, target.key)
+
     def fill(self, target: Target) -> Any:
         """Get once, so that the next one can be a hit."""
         with self.session() as session:

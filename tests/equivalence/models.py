@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import sqlalchemy
 from pydantic import PrivateAttr
 from sqlalchemy import Column, ForeignKey, ForeignKeyConstraint, Integer, String, Table
 from sqlalchemy.ext.hybrid import hybrid_property
@@ -242,7 +243,8 @@ def _fill_body(blueprint: Blueprint, level: int, body: dict[str, Any], dataclass
         body["__tablename__"] = NAMES[level].lower()
         body["__table_args__"] = _table_arguments(blueprint, level)
         for name, column in _keys(blueprint).items():
-            add(name, mapped_column(*_pieces(column), primary_key=True, autoincrement=False, **more))
+            # No default: SQLAlchemy 2.1 finds no way to join a dataclass's key with a default.
+            add(name, mapped_column(*_pieces(column), primary_key=True, autoincrement=False))
     if level == 0:
         if blueprint.inheritance in ("single", "joined"):
             add("kind", mapped_column(String, **more))
@@ -320,6 +322,10 @@ def _imperative(blueprint: Blueprint, models: Models) -> None:
             )
             for plan in _own_columns(blueprint, level)
         }
+        if blueprint.inheritance == "joined" and level:
+            for name in _keys(blueprint):
+                inherited = sqlalchemy.inspect(classes[up]).get_property(name).columns
+                properties[name] = [columns[name], *inherited]
         body: dict[str, Any] = {}
         if level == 0:
             body = {"__cache_config__": CacheConfig(ttl=300), **_hooks(blueprint, models.log)}
