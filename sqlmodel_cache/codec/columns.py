@@ -123,9 +123,10 @@ def _decorated(
         return inner  # what it loads is what its implementation loads
     if custom.unpickles(cls.process_result_value):
         return scalars.UNSTORABLE
+    binds = overrides(cls, "process_bind_param")  # TypeDecorator's own only raises
 
     def bind(value: object) -> object:
-        return impl.process_bind_param(value, dialect)
+        return impl.process_bind_param(value, dialect) if binds else value
 
     def result(stored: object) -> object:
         return impl.process_result_value(stored, dialect)

@@ -77,22 +77,16 @@ def _verified(
         if value is None:
             return None
         value = plain(value)
-        try:
-            lowered = lower(value)
-        except (TypeError, ValueError, AttributeError, RecursionError):
-            return ESCAPE
+        lowered = lower(value)
         if lowered is ESCAPE:
             return ESCAPE
         raw = trip(lowered, value)
         return ESCAPE if raw is None else raw
 
-    def dump(value: object) -> object:
-        try:
-            return to_generic(plain(value))
-        except RecursionError:
-            raise Unstorable("a value is nested too deep") from None
+    def tagged(value: object) -> object:
+        return to_generic(plain(value))
 
-    return ColumnCodec(kind, wire, to_wire, from_wire, dump, from_generic)
+    return ColumnCodec(kind, wire, to_wire, from_wire, tagged, from_generic)
 
 
 def json() -> ColumnCodec:

@@ -19,6 +19,7 @@ from sqlmodel_cache.codec.containers import Trip, plain
 from sqlmodel_cache.codec.sameness import same
 from sqlmodel_cache.codec.wire import (
     ABSENT,
+    ESCAPE,
     ColumnCodec,
     Marker,
     Undecodable,
@@ -89,11 +90,12 @@ def converted(cls: type, converter: cattrs.Converter) -> ColumnCodec:
             raise Unstorable(f"a value is no {cls.__qualname__}")
         try:
             wire = generic.dump(converter.unstructure(value, unstructure_as=cls))
-        except (Unstorable, RecursionError):
+            back = structured(wire)
+        except Unstorable:
             raise
         except Exception:  # a hook of the user's
-            raise Unstorable(f"no hook could unstructure a {cls.__qualname__}") from None
-        if not same(structured(wire), value):
+            raise Unstorable(f"no hook takes a {cls.__qualname__} apart and together") from None
+        if not same(back, value):
             raise Unstorable(f"the hooks of {cls.__qualname__} do not give a value back")
         return wire
 
@@ -104,7 +106,10 @@ def converted(cls: type, converter: cattrs.Converter) -> ColumnCodec:
         return _called(lambda value: converter.structure(value, cls), stored)
 
     def to_wire(value: object) -> object:
-        return unstructured(value)
+        try:
+            return unstructured(value)
+        except Unstorable:
+            return ESCAPE  # and say why there, with the column's name
 
     fields = ",".join(_field_names(cls))
     kind = f"converted({cls.__module__}.{cls.__qualname__}:{fields})"

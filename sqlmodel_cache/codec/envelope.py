@@ -4,7 +4,7 @@
     1       flags
     2..13   epoch: the scripts in the store read exactly these 12 bytes
     14..21  fingerprint of the row's shape
-    22..29  stored at, milliseconds since 1970
+    22..29  stored at, microseconds since 1970, signed
     30..33  time to live, seconds
     34..44  who filled it: process id (4), host (4), release (3)
     45..    payload
@@ -37,10 +37,11 @@ NEGATIVE: Final = 1  # there is no such row; the payload is empty
 ANNOTATED: Final = 2  # the payload is in `RowCodec`'s annotated form
 _FLAGS: Final = NEGATIVE | ANNOTATED
 
-_HEADER = struct.Struct(">BB12s8sQIII3s")
+_HEADER = struct.Struct(">BB12s8sqIII3s")
 _SIZE = _HEADER.size
 _CHECKSUM = struct.Struct("<I")
 _RESIDUE = 0x2144DF1C
+_MICROSECONDS = 1_000_000
 
 
 class Miss(enum.Enum):
@@ -77,7 +78,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     @property
     def stored_at(self) -> float:
         """Seconds since 1970, of the filler's clock."""
-        return float(_HEADER.unpack_from(self.value)[4]) / 1000
+        return float(_HEADER.unpack_from(self.value)[4]) / _MICROSECONDS
 
     @property
     def ttl(self) -> int:
@@ -121,13 +122,12 @@ def seal(
     """
     if len(epoch) != 12 or len(fingerprint) != 8:
         raise ValueError("an epoch has 12 bytes and a fingerprint 8")
+    moment, life = round(stored_at * _MICROSECONDS), min(ttl, 0xFFFFFFFF)
+    pid = os.getpid() & 0xFFFFFFFF
     body = (
-        _HEADER.pack(
-            FORMAT, flags, epoch, fingerprint, round(stored_at * 1000), min(ttl, 0xFFFFFFFF),
-            os.getpid() & 0xFFFFFFFF, _HOST, _RELEASE,
-        )
+        _HEADER.pack(FORMAT, flags, epoch, fingerprint, moment, life, pid, _HOST, _RELEASE)
         + payload
-    )  # fmt: skip
+    )
     if len(body) + 4 > max_size:
         raise Unstorable(f"a row takes more than {max_size} bytes")
     return body + _CHECKSUM.pack(crc32(body, crc32(key.encode())))
@@ -158,6 +158,12 @@ def unseal(
     if flags & ~_FLAGS:
         return Miss.FOREIGN
     envelope = Envelope(flags, value[14:22], value[_SIZE:-4], value)
-    if clock.frozen() and clock.now() >= envelope.stored_at + envelope.ttl:
+    if clock.frozen() and _expired(value):
         return Miss.EXPIRED
     return envelope
+
+
+def _expired(value: bytes) -> bool:
+    """Tell whether a value's time is over, to the microsecond, as freezegun counts."""
+    stored_at, ttl = _HEADER.unpack_from(value)[4:6]
+    return bool(round(clock.now() * _MICROSECONDS) >= stored_at + ttl * _MICROSECONDS)

@@ -197,10 +197,7 @@ def _enumerated(impl: sqltypes.Enum, dialect: Dialect) -> tuple[Part, bool]:
     bind: Callable[[Any], object] | None = impl.bind_processor(dialect)  # type: ignore[no-untyped-call]
     if impl.enum_class is not None and bind is not None:
         for member in impl.enum_class.__members__.values():
-            try:
-                names.setdefault(id(member), str(bind(member)))
-            except LookupError:  # left out by the type's values_callable or omit_aliases
-                continue
+            names.setdefault(id(member), str(bind(member)))
 
     def of_enum(value: object) -> str | None:
         name = names.get(id(value))

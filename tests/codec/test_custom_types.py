@@ -34,6 +34,13 @@ def encrypt(value: str | None, step: int = 1) -> str | None:
     return None if value is None else "".join(chr(ord(letter) + step) for letter in value)
 
 
+class ReadOnly(Decorator):
+    """Only its result side is written."""
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return value and value.upper()
+
+
 class Encrypted(Decorator):
     def process_bind_param(self, value: Any, dialect: Any) -> Any:
         return encrypt(value)
@@ -144,7 +151,43 @@ class EncryptedString(sa.String):
         return lambda value: encrypt(value, -1)
 
 
-@pytest.mark.parametrize("type_", [Encrypted(), Nested(), EncryptedString()])
+class EncryptedByProcessor(Decorator):
+    """Overrides what decorators rarely do."""
+
+    def bind_processor(self, dialect: Any) -> Any:
+        return encrypt
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        return lambda value: encrypt(value, -1)
+
+
+class PicklingProcessor(sa.UserDefinedType[Any]):
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        return pickle.loads
+
+
+class ReadOnlyProcessor(sa.UserDefinedType[Any]):
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        return lambda value: value and value.upper()
+
+
+class Boxing(Decorator):
+    """Binds what only its driver understands."""
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        return Opaque(value)
+
+    def process_result_value(self, value: Any, dialect: Any) -> Any:
+        return value
+
+
+class Anything(sa.UserDefinedType[Any]):
+    """Says nothing of its values."""
+
+
+@pytest.mark.parametrize(
+    "type_", [Encrypted(), Nested(), EncryptedString(), EncryptedByProcessor()]
+)
 def test_encrypted_stays_encrypted(type_: Any) -> None:
     """What a type encrypts for the database is encrypted in the payload."""
     codec = codec_of(type_)
@@ -177,6 +220,9 @@ def test_one_way_types_store_what_was_loaded() -> None:
         (Raising(), "x"),
         (Encrypted(), 5),
         (Lowering(), "\ud800ABC"),
+        (ReadOnly(), "abc"),
+        (ReadOnlyProcessor(), "abc"),
+        (Boxing(), "abc"),
     ],
 )
 def test_unsound_for_this_value(type_: Any, value: object) -> None:
@@ -190,6 +236,10 @@ def test_unsound_for_this_value(type_: Any, value: object) -> None:
     ("type_", "value"),
     [
         (Lowering(), "abc"),
+        (ReadOnly(), "ABC"),
+        (ReadOnlyProcessor(), "ABC"),
+        (Anything(), "abc"),
+        (Anything(), {"a": (1,)}),
         (OpaqueColumn(), Opaque("abc")),
         (JsonText(), {"a": [1]}),
         (JsonText(), {}),
@@ -237,6 +287,7 @@ def test_variants() -> None:
         Pickling(),
         PicklingByName(),
         PicklingInside(),
+        PicklingProcessor(),
         sa.ARRAY(sa.PickleType),
         MutableDict.as_mutable(sa.PickleType()),
         sa.String().with_variant(sa.PickleType(), "sqlite"),
@@ -306,7 +357,7 @@ def test_without_a_hook_it_is_refused() -> None:
     """A class that nobody explained cannot be stored."""
     for converter in (None, make_converter()):
         codec = RowCodec([ColumnSpec("at", PointColumn())], DIALECT, converter)
-        with pytest.raises(Unstorable):
+        with pytest.raises(Unstorable, match="column 'at'"):
             codec.encode([Point(1, 2)])
 
 
@@ -319,3 +370,21 @@ def test_hooks_that_lose_something_are_refused() -> None:
     assert survives(codec, [Point(1, 0)])
     with pytest.raises(Unstorable, match="do not give a value back"):
         codec.encode([Point(1, 2)])
+
+
+def test_leaves_are_checked() -> None:
+    """A leaf of another class than the field says is refused, not passed through."""
+    codec = RowCodec([ColumnSpec("price", sa.JSON(), python_type=Money)], DIALECT)
+    wrong: Any = "1.10"
+    with pytest.raises(Unstorable, match="no hook takes a Money apart"):
+        codec.encode([Money(wrong, "EUR")])
+    with pytest.raises(Unstorable, match="a value is no Money"):
+        codec.encode([{"amount": 1}])
+
+
+def test_an_array_of_what_cannot_be_stored_is_refused() -> None:
+    """An item that is unsound spoils its array."""
+    codec = codec_of(sa.ARRAY(Lowering))
+    assert survives(codec, [["a"]])
+    with pytest.raises(Unstorable, match="an array holds an item"):
+        codec.encode([["A"]])

@@ -130,13 +130,14 @@ def test_negative() -> None:
     assert envelope.payload == b""
 
 
-def test_expiry_under_frozen_time_is_exact() -> None:
-    """While time is frozen, a value lives until the very millisecond its TTL ends."""
-    with freeze_time("2024-01-01") as time:
+@pytest.mark.parametrize("start", ["2024-01-01", "2024-01-01 00:00:00.123567", "1960-05-05"])
+def test_expiry_under_frozen_time_is_exact(start: str) -> None:
+    """While time is frozen, a value lives until the very microsecond its TTL ends."""
+    with freeze_time(start) as time:
         value = seal(KEY, EPOCH_NOW, SHAPE, b"", stored_at=clock.now(), ttl=300)
-        time.tick(dt.timedelta(seconds=299.999))
+        time.tick(dt.timedelta(seconds=299, microseconds=999_999))
         assert isinstance(unseal(KEY, value, EPOCH_NOW), Envelope)
-        time.tick(dt.timedelta(milliseconds=1))
+        time.tick(dt.timedelta(microseconds=1))
         assert unseal(KEY, value, EPOCH_NOW) is Miss.EXPIRED
 
 

@@ -108,6 +108,16 @@ def test_malformed_tags(tagged: Any) -> None:
         codec.decode(pack(([None], None, [], [[0, tagged]])), ANNOTATED)
 
 
+@pytest.mark.parametrize(
+    "tagged", [[-1, []], [101, []], ["1", []], [1, 5], [1], [], 5, [2, [[5], 5]]]
+)
+def test_malformed_arrays(tagged: Any) -> None:
+    """An array in the tagged form has the depth it says."""
+    codec = codec_of(sa.ARRAY(sa.Integer))
+    with pytest.raises(Undecodable):
+        codec.decode(pack(([None], None, [], [[0, tagged]])), ANNOTATED)
+
+
 @pytest.mark.parametrize("position", [-1, 1, 2**40])
 def test_positions_outside_the_row(position: int) -> None:
     """An annotation beyond the columns is refused, not ignored."""

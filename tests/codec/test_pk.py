@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from sqlalchemy import types as sa
 from sqlalchemy.dialects import mysql, oracle, sqlite
 from sqlalchemy.dialects import postgresql as pg
-from sqlmodel.sql.sqltypes import AutoString
+from sqlmodel.sql.sqltypes import AutoString, UTCDateTime
 
 from sqlmodel_cache.codec import PkCodec, same
 from tests.codec.samples import COLUMNS, OFFSETS, SURPRISES, Color, Level, dialect_of, text
@@ -209,6 +209,17 @@ def test_enums() -> None:
     by_value = COLUMNS["Enum-value"][0]
     assert key(by_value, Level.HIGH) == key(by_value, "2")
     assert key(by_value, 2) is None
+
+
+def test_sqlmodels_own_datetime() -> None:
+    """SQLModel's aware datetimes are one key per instant, also where zones are dropped."""
+    utc_datetime = UTCDateTime
+    noon = dt.datetime(2024, 7, 1, 12, tzinfo=dt.UTC)
+    for dialect in (SQLITE, PG):
+        one = key(utc_datetime(), noon, dialect)
+        assert one == key(utc_datetime(), noon.astimezone(ZoneInfo("Europe/Berlin")), dialect)
+        assert one is not None
+        assert key(utc_datetime(), noon.replace(tzinfo=None), dialect) is None
 
 
 def test_addresses() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
+from importlib import resources
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -12,10 +13,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import types as sa
+from sqlalchemy.dialects import postgresql as pg
 from sqlalchemy.ext.mutable import MutableDict, MutableList
 
 from sqlmodel_cache.codec import ABSENT, Unstorable, same
 from tests.codec.samples import COLUMNS, SURPRISES, codec_of, survives
+
+
+class Stubborn(dt.tzinfo):
+    def utcoffset(self, moment: dt.datetime | None) -> dt.timedelta:
+        return dt.timedelta(hours=1)
+
+    dst = utcoffset
+
+    def tzname(self, moment: dt.datetime | None) -> str:
+        return "stubborn"
+
 
 TEN = ["Integer", "String", "Text", "Float", "Boolean", "Uuid", "DateTime-tz", "Enum", "Numeric"]
 
@@ -141,6 +154,70 @@ def test_a_stranger_in_an_enum_is_refused() -> None:
     """An enum member of another class has no place in the column's class."""
     with pytest.raises(Unstorable):
         codec_of(COLUMNS["Enum"][0]).encode([COLUMNS["Enum-int"][0].enum_class.LOW])
+
+
+def test_ragged_arrays_are_refused() -> None:
+    """Arrays have one depth; what has several was never loaded from one."""
+    with pytest.raises(Unstorable, match="an array is ragged"):
+        codec_of(sa.ARRAY(sa.Integer)).encode([[[1], 2]])
+
+
+def test_what_no_text_can_carry_is_refused() -> None:
+    """Whatever cannot be encoded after all is a refusal, and no other error."""
+    zone = dt.timezone(dt.timedelta(hours=1), "\ud800")
+    with pytest.raises(Unstorable, match="UnicodeEncodeError"):
+        codec_of(sa.Time()).encode([dt.time(1, tzinfo=zone)])
+
+
+class Moment(dt.datetime):
+    """A class of the user's, as pendulum's."""
+
+
+@pytest.mark.parametrize(
+    "value", [Moment(2024, 1, 1, tzinfo=ZoneInfo("UTC")), pg.INT4RANGE(), Decimal], ids=repr
+)
+def test_strange_classes_are_refused(value: object) -> None:
+    """A subclass would come back as its base, so it is not stored."""
+    with pytest.raises(Unstorable):
+        codec_of(sa.DateTime(timezone=True)).encode([value])
+
+
+def test_zones_that_cannot_be_named() -> None:
+    """A zone from a file, or of a class of the user's, cannot be found again."""
+    source = resources.files("tzdata.zoneinfo").joinpath("Europe", "Berlin")
+    with source.open("rb") as file:
+        nameless = ZoneInfo.from_file(file)
+    with source.open("rb") as file:
+        misnamed = ZoneInfo.from_file(file, key="No/Such")
+    for zone in (nameless, misnamed, Stubborn()):
+        with pytest.raises(Unstorable, match="a time zone is a"):
+            codec_of(sa.DateTime()).encode([dt.datetime(2024, 1, 1, tzinfo=zone)])
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+def test_moments_at_the_end_of_time(year: int) -> None:
+    """An instant that no UTC datetime can show keeps its zone and fields."""
+    for zone in (ZoneInfo("Asia/Tokyo"), ZoneInfo("America/New_York")):
+        for value in (
+            dt.datetime(year, 1, 1, tzinfo=zone),
+            dt.datetime(year, 12, 31, 23, tzinfo=zone),
+        ):
+            assert survives(codec_of(sa.DateTime(timezone=True)), [value])
+
+
+def test_two_zones_in_a_row() -> None:
+    """Moments of two zones escape one by one."""
+    row = [dt.datetime(2024, 1, 1, tzinfo=ZoneInfo(key)) for key in ("Asia/Tokyo", "UTC")]
+    assert survives(codec_of(*[sa.DateTime(timezone=True)] * 2), [*row])
+
+
+@pytest.mark.skipif(not hasattr(pg, "BitString"), reason="SQLAlchemy has BitString since 2.1")
+def test_bit_strings() -> None:
+    """The class that bit strings have since 2.1."""
+    bits: Any = getattr(pg, "BitString", str)("0101")
+    back = codec_of(pg.BIT(4)).decode(*codec_of(pg.BIT(4)).encode([bits]))
+    assert type(back[0]) is type(bits)
+    assert back == [bits]
 
 
 def test_wrong_length_is_a_mistake() -> None:
