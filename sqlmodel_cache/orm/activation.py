@@ -26,11 +26,14 @@ from sqlmodel_cache.orm.tables import forget_table_map
 def activate(config: Configuration) -> None:
     """Make `config` the active configuration, in the place of any other."""
     cache = Cache(config, renew=_state.wrote_unseen)
-    deactivate()
-    _state.active = cache
+    former, _state.active = _state.active, cache
+    sessions.detach()
+    if former is not None:
+        former.close()
+    if config.enabled or _state.carried:  # what factories carry is not replaced
+        sessions.attach()
     if config.enabled:
         _state.wrote_unseen = False
-        sessions.attach()
     else:
         _state.wrote_unseen = True
         logger.warning(
