@@ -35,6 +35,7 @@ class Bypass(enum.StrEnum):
     SCHEMA_MAP = "schema_translate_map"
     ORM_HOOK = "do_orm_execute_hook"  # someone else's listener may change the statement
     SESSION_CLASS = "session_class"  # the session finds identities its own way (sharding)
+    INACTIVE = "session_inactive"  # a failed flush, after_commit: a load raises, so must this
     TOUCHED = "touched"  # this connection wrote it and has not ended its transaction
     SNAPSHOT = "snapshot"  # an older snapshot of this transaction must not see newer values
     ISOLATION = "isolation_level"

@@ -112,6 +112,8 @@ def decide(
     if options.get("autoflush", True):
         _sqlalchemy.autoflush(session)
     _sqlalchemy.autobegin(session)
+    if not session.is_active:
+        return Bypass.INACTIVE
     return _at_bind(cache, binding, session, plan, options, bind)
 
 
