@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """What a commit must invalidate. A row of a touched table may be among the rows too."""
+    """What a commit must invalidate. Rows of touched tables may be among the rows too."""
 
     rows: frozenset[Hashable]
     tables: frozenset[Hashable]
@@ -36,11 +36,7 @@ class _Frame:
 
 
 class Frames:
-    """The savepoint stack of one connection.
-
-    Attributes:
-        wrote: anything was written since the root transaction began, by whatever statement.
-    """
+    """The stack of one connection. `wrote`: it wrote anything since its root began."""
 
     __slots__ = ("_stack", "wrote")
 
@@ -64,10 +60,9 @@ class Frames:
         pending[table] = pending.get(table, 0) + number
 
     def name_insert(self, table: Hashable, key: Hashable) -> None:
-        """Learn the key of an inserted row.
+        """Learn the key of an inserted row: the latest expected one's, in that one's frame.
 
-        It names the latest expected insert, in that insert's frame, unless `key` is touched
-        already: then its own statement knew it, and an expected one is somebody else's.
+        Unless it is touched already: its statement knew it, and those expected are others.
         """
         if any(key in frame.rows for frame in self._stack):
             return
@@ -84,10 +79,8 @@ class Frames:
 
     def release(self, name: str) -> None:
         """Pour a savepoint's frame, and those above it, into the one below it."""
-        depth = self._depth(name)
-        while len(self._stack) > depth:
-            frame = self._stack.pop()
-            below = self._stack[-1]
+        for _ in range(self._depth(name), len(self._stack)):
+            frame, below = self._stack.pop(), self._stack[-1]
             below.rows |= frame.rows
             below.tables |= frame.tables
             for table, number in frame.pending.items():
@@ -95,19 +88,16 @@ class Frames:
 
     def rollback_to(self, name: str) -> None:
         """Forget what was touched since a savepoint, which goes on; if unknown, forget nothing."""
-        depth = self._depth(name)
-        if depth < len(self._stack):
+        if (depth := self._depth(name)) < len(self._stack):
             del self._stack[depth:]
             self.savepoint(name)
-
-    def rollback(self) -> None:
-        """Forget everything: the root transaction was rolled back."""
-        self.clear()
 
     def clear(self) -> None:
         """Begin anew: the root transaction has ended, or the connection was reset."""
         self._stack = [_Frame()]
         self.wrote = False
+
+    rollback = clear
 
     def capture(self) -> Touched:
         """Tell what was touched, and forget nothing. Unnamed inserts touch their whole table."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -203,9 +205,9 @@ CALLS = st.one_of(
 )
 
 
-def oracle(calls: list[tuple]) -> Touched:
+def oracle(calls: list[tuple[Any, ...]]) -> Touched:
     """Return what a flat list of events with savepoint marks in it amounts to."""
-    log: list[list] = []
+    log: list[list[Any]] = []
     for call, *arguments in calls:
         marks = [at for at, event in enumerate(log) if event == ["savepoint", arguments[0]]]
         if call == "release":
@@ -235,7 +237,7 @@ def oracle(calls: list[tuple]) -> Touched:
 
 @settings(max_examples=300)
 @given(st.lists(CALLS, max_size=25))
-def test_any_sequence_of_calls(calls: list[tuple]) -> None:
+def test_any_sequence_of_calls(calls: list[tuple[Any, ...]]) -> None:
     """The stack and a flat log of the transaction agree, and `is_touched` with both."""
     frames = Frames()
     for call, *arguments in calls:
