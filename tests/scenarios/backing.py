@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
@@ -54,6 +55,11 @@ class Redis:
     def overwrite(self, key: str, value: bytes) -> None:
         """Put bytes under a key."""
         self._client.set(key, value, ex=300)
+
+    def make_list(self, key: str) -> None:
+        """Put a value of another type under a key."""
+        self._client.delete(key)
+        self._client.rpush(key, "a", "b")
 
     def milliseconds_left(self, key: str) -> int:
         """Return how long Redis will keep a key."""
@@ -117,3 +123,50 @@ class _Async:
 
     async def delete(self, *keys: str) -> None:
         self._plain.delete(*keys)
+
+
+class Faulty:
+    """A full transport in memory that fails, or hangs, at one kind of operation."""
+
+    def __init__(self, mode: str) -> None:
+        self.memory = Memory()
+        self.fail_at: type | None = None
+        self.hang_at: type | None = None
+        self.hanging = asyncio.Event()
+        self.go_on = asyncio.Event()
+        self.transport = _FaultyPlain(self) if mode == "sync" else _FaultyAsync(self)
+
+    def values(self) -> dict[str, bytes]:
+        """Return every cached envelope by its key."""
+        return self.memory.values()
+
+    def overwrite(self, key: str, value: bytes) -> None:
+        """Put bytes under a key."""
+        self.memory.overwrite(key, value)
+
+    def perform(self, op: object) -> Any:
+        """Carry out an operation, unless it is the one that fails."""
+        if type(op) is self.fail_at:
+            raise ConnectionError("unplugged")
+        return self.memory.transport.perform(op)
+
+
+class _FaultyPlain:
+    blocks = False
+
+    def __init__(self, backing: Faulty) -> None:
+        self._backing = backing
+
+    def perform(self, op: object) -> Any:
+        return self._backing.perform(op)
+
+
+class _FaultyAsync:
+    def __init__(self, backing: Faulty) -> None:
+        self._backing = backing
+
+    async def perform(self, op: object) -> Any:
+        if type(op) is self._backing.hang_at:
+            self._backing.hanging.set()
+            await self._backing.go_on.wait()
+        return self._backing.perform(op)

@@ -7,6 +7,7 @@ database can change. Tables are made once per database; every test uses rows and
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,17 @@ from tests.scenarios.models import Hero, create_tables
 from tests.servers.databases import async_url
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 MODES = ("sync", "async")
 STORES = ("memory", "redis")
+_BACKINGS: dict[str, Callable[[str], backing.Backing]] = {
+    "memory": lambda mode: backing.Memory(),
+    "dict": backing.Dict,
+    "faulty": backing.Faulty,
+}
 
 
 @pytest.fixture(scope="session")
@@ -103,7 +109,7 @@ def make_world(
             made = backing.Redis(request.getfixturevalue("redis_url"), key_prefix)
             clients.append(made)
         else:
-            made = backing.Memory() if store == "memory" else backing.Dict(mode)
+            made = _BACKINGS[store](mode)
         found = databases(database)
         SQLModelCache.configure(made.transport, key_prefix=key_prefix, **settings)
         world = World(mode, found, made, loop)

@@ -8,18 +8,19 @@ out what comes back.
 from __future__ import annotations
 
 import asyncio
-import inspect
 from contextlib import contextmanager
 from dataclasses import dataclass
+from inspect import isawaitable, ismethod
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy import create_engine, inspect, select
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import SQLModelCache
 from tests.recording import record_sql
+from tests.servers.databases import async_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,7 +53,7 @@ class Waiting:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._wrapped, name)
-        return self._call(found) if inspect.ismethod(found) else found
+        return self._call(found) if ismethod(found) else found
 
     def __contains__(self, instance: object) -> bool:
         return instance in self._wrapped
@@ -74,7 +75,7 @@ class Waiting:
             return self
         if hasattr(result, "__aenter__"):
             return Waiting(result, self._loop)
-        if inspect.isawaitable(result):
+        if isawaitable(result):
             return self._unwrap(self._loop.run_until_complete(_awaited(result)))
         return result
 
@@ -144,6 +145,20 @@ class World:
             return getattr(instance, name)
         return session.run_sync(lambda _: getattr(instance, name))
 
+    @contextmanager
+    def another_engine(self, url: str | None = None, **settings: Any) -> Iterator[Any]:
+        """Open an engine of the world's kind; without `url` for the same database."""
+        if url is None:
+            url = self.outside.url.render_as_string(hide_password=False)
+        if self.mode == "sync":
+            engine = create_engine(url, **settings)
+            yield engine
+            engine.dispose()
+        else:
+            other = create_async_engine(async_url(url), **settings)
+            yield other
+            self.loop.run_until_complete(other.dispose())
+
     def _waiting_engine(self) -> Waiting:
         return Waiting(self.engine, self.loop)
 
@@ -162,12 +177,12 @@ class World:
             return connection.execute(select(table).where(*where)).mappings().one_or_none()
 
     def store(self, *instances: Any) -> Any:
-        """Commit rows from outside; return the primary key, or the list of them."""
-        with Session(self.outside, expire_on_commit=False) as session:
+        """Commit new rows; return the primary key, or the list of them."""
+        with self.session(expire_on_commit=False) as session:
             session.add_all(instances)
             session.commit()
-            keys = [session.identity_key(instance=one)[1] for one in instances]
-        keys = [key[0] if len(key) == 1 else key for key in keys]
+        identities = [inspect(one).identity for one in instances]
+        keys = [key[0] if len(key) == 1 else key for key in identities]
         return keys[0] if len(keys) == 1 else keys
 
     def behind_the_back(self, statement: str) -> None:

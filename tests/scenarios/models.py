@@ -295,6 +295,17 @@ class Invoice(Base):
     changes: Mapped[int] = mapped_column(server_default="0")
 
 
+@cached
+class Product(Base):
+    """A table that several releases of a program map, each in its own way."""
+
+    __tablename__ = "scenario_product"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str | None] = mapped_column(String(200))
+    stock: Mapped[int | None] = mapped_column()
+
+
 # What is bypassed for now
 
 

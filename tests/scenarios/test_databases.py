@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import sessionmaker
 
 from sqlmodel_cache import SQLModelCache, cached_sessionmaker
 from tests.recording import record_sql
 from tests.scenarios.harness import World
 from tests.scenarios.models import Hero, Town, create_tables
-from tests.servers.databases import async_url
 
 MakeWorld = Callable[..., World]
-
-
-@contextmanager
-def _engine(world: World, url: str, **settings: Any) -> Iterator[Any]:
-    """Open another engine of the world's kind."""
-    if world.mode == "sync":
-        engine: Any = create_engine(url, **settings)
-        yield engine
-        engine.dispose()
-    else:
-        engine = create_async_engine(async_url(url), **settings)
-        yield engine
-        world.loop.run_until_complete(engine.dispose())
 
 
 def _url(world: World) -> str:
@@ -62,7 +47,7 @@ def test_b24_two_databases_never_meet(sqlite_world: World, tmp_path: Path) -> No
     with plain.begin() as connection:
         connection.execute(Hero.__table__.insert().values(id=pk, name="there", power=0))
     world.warm(Hero, pk)
-    with _engine(world, url) as there:
+    with world.another_engine(url) as there:
         assert _get(world, there, pk).name == "there"
         assert _hits(world, there, pk).name == "there"
         assert world.hit(Hero, pk).name == "here"
@@ -85,7 +70,7 @@ def test_b24_two_urls_of_one_file_meet(
     (tmp_path / "link.sqlite3").symlink_to(path)
     monkeypatch.chdir(path.parent)
     for url in (f"sqlite:///{path.name}", f"sqlite:///{tmp_path / 'link.sqlite3'}"):
-        with _engine(world, url) as other:
+        with world.another_engine(url) as other:
             assert _hits(world, other, pk).name == "Ann"
             with world.session(bind=other) as session:
                 session.get(Hero, pk).power += 1
@@ -102,7 +87,7 @@ def test_b24_two_urls_of_one_server_meet(make_world: MakeWorld, mode: str, datab
     world.warm(Hero, pk)
     url = make_url(_url(world)).set(host="localhost").render_as_string(hide_password=False)
     assert url != _url(world)
-    with _engine(world, url) as other:
+    with world.another_engine(url) as other:
         assert _hits(world, other, pk).name == "Ann"
         with world.session(bind=other) as session:
             session.get(Hero, pk).name = "Bea"
@@ -187,7 +172,7 @@ def test_b24_one_session_over_two_databases(sqlite_world: World, tmp_path: Path)
     plain = create_engine(url)
     create_tables(plain)
     plain.dispose()
-    with _engine(world, url) as towns:
+    with world.another_engine(url) as towns:
         binds = {Hero: world.engine, Town: towns}
         with world.session(bind=None, binds=binds) as session:
             town = Town(name="there")
