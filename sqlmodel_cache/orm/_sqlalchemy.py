@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 await_ = getattr(util, "await_", None) or util.await_only
 
 in_greenlet: Callable[[], bool] = concurrency.in_greenlet
+greenlet_spawn = concurrency.greenlet_spawn
 
 
 def autobegin(session: Session) -> None:

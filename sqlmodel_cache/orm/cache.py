@@ -122,7 +122,7 @@ class Site:
                 return found
         except KeyError:
             pass
-        root = table_map().root(plan.table)
+        root = table_map().root_of(plan.mapper)
         assert root is not None, "a model with a plan has a root"
         keyspace = self._cache.keyspace(namespace, plan.table)
         watch_loads(cls)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import inspect
@@ -11,11 +11,10 @@ from sqlalchemy.orm import Mapper, Session
 from sqlmodel_cache import _state
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.keys import Shard
-from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.cache import Cache, Site
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.keying import pk_codec
-from sqlmodel_cache.orm.plan import root_of, table_name
 from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
@@ -33,8 +32,10 @@ def active() -> Cache:
 
 def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
     """Return what must be released so that these rows (or all) of `model` are forgotten."""
-    mapper: Mapper[Any] = inspect(model)
-    root = table_map().root(table_name(root_of(mapper)))
+    mapper: Mapper[Any] | None = inspect(model, raiseerr=False)
+    if mapper is None:
+        raise ConfigurationError(f"{model!r} is no mapped class; name the model, then its keys")
+    root = table_map().root_of(mapper)
     if root is None:
         raise ConfigurationError(f"{model.__name__} is not cached; there is nothing to forget")
     texts: dict[Any, str | None] = {}
@@ -72,6 +73,14 @@ def forget_all(bind: Any) -> _Work:
     return work
 
 
+async def ain(plan: Callable[..., _Work], *arguments: Any, bind: Any) -> _Work:
+    """Call `plan` from a coroutine: there `bind` may be an async engine, connection or session."""
+    if bind is None:
+        return plan(*arguments, bind)
+    work: _Work = await _sqlalchemy.greenlet_spawn(plan, *arguments, bind)
+    return work
+
+
 def run(work: _Work) -> None:
     """Do the work from plain code or from inside a greenlet."""
     for cache, release in work:
@@ -96,6 +105,7 @@ def _count(cache: Cache, root: Root, number: int) -> None:
 def _sites(bind: Any) -> Iterator[tuple[Cache, Site, Any]]:
     active()
     found = False
+    bind = _sync(bind)
     for cache in _state.live():
         sites = cache.sites
         if bind is not None:
@@ -117,8 +127,14 @@ def _sites(bind: Any) -> Iterator[tuple[Cache, Site, Any]]:
         )
 
 
+def _sync(bind: Any) -> Any:
+    """Return what stands behind an async engine, connection or session; others as they are."""
+    for name in ("sync_session", "sync_engine", "sync_connection"):
+        bind = getattr(bind, name, bind)
+    return bind
+
+
 def _connection(bind: Any) -> Any:
-    bind = getattr(bind, "sync_session", None) or getattr(bind, "sync_engine", None) or bind
     if isinstance(bind, Session):
         return bind.connection()
     return bind.connect() if hasattr(bind, "connect") else bind

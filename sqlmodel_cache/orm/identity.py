@@ -21,6 +21,8 @@ def primary_key(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
     one identity.
     """
     columns = mapper.primary_key
+    if type(ident) is int and len(columns) == 1:  # most calls: nothing below concerns them
+        return (ident,)
     if type(ident) in _SCALARS:
         values: tuple[Any, ...] = (ident,)
     elif isinstance(ident, dict):

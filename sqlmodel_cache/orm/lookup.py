@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache import clock
-from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
+from sqlmodel_cache.codec import ABSENT, NEGATIVE, Unstorable, seal
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.orm import _sqlalchemy, bridge
@@ -95,16 +95,22 @@ def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[],
 def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
     """Return (what was found or MISS, the lease to fill it with). Raises UnavailableError."""
     stores = scope.cache.stores
-    verify = partial(scope.reader.verify, entry)
+    verify = scope.reader.verify
     if bridge.at_hand(stores):
         # The first step of `read.lookup` without its generator: a hit needs no other.
         reply = ask(stores.sync.perform, Get(entry), stores.breaker)
-        found, rejected = read.judge(reply, verify)
-        if found is not read.MISS or not scope.ttl:
-            return found, None
-        steps = read.after_miss(entry, verify, rejected, PATIENCE)
+        if reply.value is not None and reply.epoch is not None:
+            found = verify(entry, reply.value, reply.epoch)
+            if found is not read.MISS:
+                return found, None
+        if not scope.ttl:
+            return read.MISS, None
+        rejected = read.rejection(reply)
+        steps = read.after_miss(entry, partial(verify, entry), rejected, PATIENCE)
+    elif scope.ttl:
+        steps = read.lookup(entry, partial(verify, entry), PATIENCE)
     else:
-        steps = read.lookup(entry, verify, PATIENCE) if scope.ttl else read.peek(entry, verify)
+        steps = read.peek(entry, partial(verify, entry))
     outcome = bridge.run(stores, steps)
     if isinstance(outcome, read.Hit):
         return outcome.found, None
@@ -116,6 +122,9 @@ def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
     if found is NO_ROW:
         return None
     assert isinstance(found, Found)
+    if found.partial_row and _sqlalchemy.in_greenlet():
+        if any(value is ABSENT for value in found.values):
+            return load()  # an attribute that loads on access would raise MissingGreenlet
     key = (found.hydrator.identity_class, found.identity, None)
     if _sqlalchemy.knows(session, key):
         return load()  # asked for by another spelling of its key

@@ -88,13 +88,13 @@ def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:
     tables: set[Root] = set()
     known = table_map()
     for table in touched.tables:
-        root = known.root(str(table))
+        root = known.root_named(str(table))
         if root is not None:
             tables.add(root)
     if ledger.everything:
         tables.update(known.roots())
     keys = cast("frozenset[tuple[str, str]]", touched.rows)
-    rows = [(known.root(table), pk) for table, pk in keys]
+    rows = [(known.root_named(table), pk) for table, pk in keys]
     named = [(root, pk) for root, pk in rows if root is not None and root not in tables]
     if not named and not tables:
         return []

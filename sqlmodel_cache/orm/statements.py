@@ -68,8 +68,7 @@ def analyse(compiled: Any, tables: TableMap) -> Analysis:
 def ddl_effect(element: Any, tables: TableMap) -> tuple[Effect, frozenset[str]]:
     """Return what a DDL element can do: its worst effect, and the roots' tables it drops."""
     if isinstance(element, DropTable):
-        name = element.element.fullname
-        return Effect.NOTHING, frozenset(hit.root.table for hit in tables.targets(name))
+        return Effect.NOTHING, frozenset(hit.root.table for hit in tables.targets(element.element))
     if isinstance(element, DDL):
         return effect_of(str(element.statement)), frozenset()
     name = type(element).__name__
@@ -92,7 +91,7 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
         return Analysis(
             True,
             (),
-            frozenset(hit.root.table for each in named for hit in tables.targets(each.fullname)),
+            frozenset(hit.root.table for each in named for hit in tables.targets(each)),
         )
     table = dml.table
     whole: set[str] = set()
@@ -100,14 +99,14 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
         upsert = _sqlalchemy.is_upsert(dml)
         hits = [
             Hit(target, dml, _insert_names(target, dml), insert=True, upsert=upsert)
-            for target in tables.targets(table.fullname)
+            for target in tables.targets(table)
         ]
         return Analysis(True, tuple(hits))
     sets = _sqlalchemy.set_columns(dml, compiled) if dml.is_update else set()
     pins = _pins(dml, compiled)
     hits = [
         Hit(target, dml, _pinned(target, pins), rekeys=_changes_key(target, sets))
-        for target in tables.targets(table.fullname)
+        for target in tables.targets(table)
     ]
     if dml.is_delete:
         whole = set(tables.dependants(table, deleted=True))

@@ -8,15 +8,15 @@ table does, under names of its own. What the database itself does further down f
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Column, Table
 from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache.orm import _sqlalchemy
-from sqlmodel_cache.orm.plan import root_of, table_name
+from sqlmodel_cache.orm.plan import root_of
 from sqlmodel_cache.orm.policy import config_of
 
 if TYPE_CHECKING:
@@ -42,66 +42,86 @@ class Target:
 
 
 class TableMap:
-    """Which cached models live in which tables, keyed by the tables' full names."""
+    """Which cached models live in which tables.
+
+    Looked up by the Table itself: two databases may each have a `user`, of different shape. A
+    Table that nobody mapped (reflected, say) stands for all of its name.
+    """
 
     def __init__(self, mappers: Iterable[Mapper[Any]]) -> None:
-        self._targets: dict[str, dict[str, Target]] = {}
-        self._roots: dict[str, Root] = {}
-        self._cascades: dict[tuple[str, bool], frozenset[str]] = {}
+        self._roots: dict[Table, Root] = {}
+        self._targets: dict[Table, list[Target]] = {}
+        self._by_name: dict[str, list[Target]] = {}
+        self._cascades: dict[tuple[Table, bool], frozenset[str]] = {}
+        families: dict[Table, list[Mapper[Any]]] = {}
         for mapper in mappers:
-            self._add(mapper)
+            table = root_of(mapper).local_table
+            if isinstance(table, Table):
+                families.setdefault(table, []).append(mapper)
+        for table, family in families.items():
+            self._add(table, family)
 
     def roots(self) -> list[Root]:
         """Return every root of a cached model."""
         return list(self._roots.values())
 
-    def targets(self, table: str) -> Iterable[Target]:
+    def root_of(self, mapper: Mapper[Any]) -> Root | None:
+        """Return the root that a mapper's rows belong to, None if none of them is cached."""
+        return self._roots.get(cast("Table", root_of(mapper).local_table))
+
+    def root_named(self, table: str) -> Root | None:
+        """Return a root whose own table has this full name."""
+        return next((root for root in self._roots.values() if root.table == table), None)
+
+    def targets(self, table: Table) -> Sequence[Target]:
         """Return the roots that a write to `table` concerns; empty for uncached tables."""
-        return self._targets.get(table, {}).values()
-
-    def root(self, table: str) -> Root | None:
-        """Return the root whose own table is `table`."""
-        return self._roots.get(table)
-
-    def knows(self, table: str) -> bool:
-        """Tell whether a write to `table` can concern a cached model at all."""
-        return table in self._targets
+        exactly = self._at(table)
+        return exactly if exactly else self._by_name.get(table.fullname, ())
 
     def dependants(self, table: Table, *, deleted: bool) -> frozenset[str]:
         """Return roots' tables that the database may change by itself after this write.
 
         `deleted`: the write removes rows; otherwise it changes their keys.
         """
-        key = (table.fullname, deleted)
+        key = (table, deleted)
         if key not in self._cascades:
             self._cascades[key] = frozenset(
                 target.root.table
-                for name in _cascade(table, deleted)
-                for target in self.targets(name)
+                for child in _cascade(table, deleted)
+                for target in self.targets(child)
             )
         return self._cascades[key]
 
-    def _add(self, mapper: Mapper[Any]) -> None:
-        root_mapper = root_of(mapper)
-        name = table_name(root_mapper)
-        pk = root_mapper.primary_key
-        config = config_of(mapper.class_)
-        known = self._roots.get(name)
-        negative = bool(config and config.negative_ttl) or (known is not None and known.negative)
-        model = root_mapper.class_.__name__
-        root = Root(model, name, tuple(column.type for column in pk), negative)
-        self._roots[name] = root
-        lineage = [mapper]
-        while lineage[-1] is not root_mapper and lineage[-1].inherits is not None:
-            lineage.append(lineage[-1].inherits)
-        for each in (*lineage, *mapper.self_and_descendants):
-            if root_of(each) is root_mapper and isinstance(each.local_table, Table):
-                columns = _key_columns(each, root_mapper)
-                table = each.local_table
-                self._targets.setdefault(table.fullname, {})[name] = Target(root, columns)
-        for targets in self._targets.values():
-            if name in targets:
-                targets[name] = Target(root, targets[name].pk)
+    def _add(self, table: Table, family: list[Mapper[Any]]) -> None:
+        configs = [config_of(mapper.class_) for mapper in family]
+        root_mapper = root_of(family[0])
+        root = self._roots[table] = Root(
+            root_mapper.class_.__name__,
+            table.fullname,
+            tuple(column.type for column in root_mapper.primary_key),
+            any(config is not None and config.negative_ttl for config in configs),
+        )
+        for each in dict.fromkeys(member for mapper in family for member in _lineage(mapper)):
+            here = each.local_table
+            if isinstance(here, Table) and all(t.root is not root for t in self._at(here)):
+                target = Target(root, _key_columns(each, root_of(each)))
+                self._targets.setdefault(here, []).append(target)
+                self._by_name.setdefault(here.fullname, []).append(target)
+
+    def _at(self, table: Table) -> Sequence[Target]:
+        return self._targets.get(table, ())
+
+
+def _lineage(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:
+    """Yield the mappers, up to the root and down, whose tables hold parts of this one's rows."""
+    root = root_of(mapper)
+    above: Mapper[Any] | None = mapper
+    while above is not None:
+        yield above
+        above = None if above is root else above.inherits
+    for each in mapper.self_and_descendants:
+        if root_of(each) is root:
+            yield each
 
 
 _current: TableMap | None = None
@@ -159,16 +179,16 @@ def _key_columns(mapper: Mapper[Any], root: Mapper[Any]) -> tuple[Column[Any], .
     return tuple(found)
 
 
-def _cascade(table: Table, deleted: bool) -> set[str]:
-    """Return the names of tables that a delete (or key change) in `table` ripples into."""
-    seen: set[str] = set()
+def _cascade(table: Table, deleted: bool) -> set[Table]:
+    """Return the tables that a delete (or key change) in `table` ripples into."""
+    seen: set[Table] = set()
     todo = [(table, deleted)]
-    done: set[tuple[str, bool]] = set()
+    done: set[tuple[Table, bool]] = set()
     while todo:
         parent, gone = todo.pop()
-        if (parent.fullname, gone) in done:
+        if (parent, gone) in done:
             continue
-        done.add((parent.fullname, gone))
+        done.add((parent, gone))
         for child in parent.metadata.tables.values():
             for constraint in child.foreign_key_constraints:
                 if constraint.referred_table is not parent:
@@ -177,6 +197,6 @@ def _cascade(table: Table, deleted: bool) -> set[str]:
                 action = action.upper()
                 if action in ("", "NO ACTION", "RESTRICT"):
                     continue
-                seen.add(child.fullname)
+                seen.add(child)
                 todo.append((child, gone and action == "CASCADE"))
     return seen

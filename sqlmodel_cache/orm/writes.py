@@ -24,7 +24,6 @@ from sqlmodel_cache.orm.affected import affected_keys
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.isolation import sqlite_in_transaction
 from sqlmodel_cache.orm.keying import row_key
-from sqlmodel_cache.orm.plan import root_of, table_name
 from sqlmodel_cache.orm.publish import commit, end_early, publishings
 from sqlmodel_cache.orm.sqltext import Effect, effect_of
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect
@@ -241,7 +240,7 @@ _MAPPER_EVENTS = (
 
 
 def _touch(mapper: Mapper[Any], connection: Connection, pk: Any, inserted: bool = False) -> None:
-    root = table_map().root(table_name(root_of(mapper)))
+    root = table_map().root_of(mapper)
     if root is None:
         return
     ledger = ledger_of(connection)
@@ -318,8 +317,12 @@ def _do_release_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) ->
         ledger.frames.release(name)
         return
     namespaces = frozenset(ledger.namespaces)
-    commit(ledger, dialect, lambda: wrapped(*args, **kwargs),
-           lambda: dialect.do_rollback_to_savepoint(connection, name))
+    commit(
+        ledger,
+        dialect,
+        lambda: wrapped(*args, **kwargs),
+        lambda: dialect.do_rollback_to_savepoint(connection, name),
+    )
     ledger.namespaces.update(namespaces)  # the session's transaction goes on
 
 

@@ -6,6 +6,8 @@ import pytest
 from sqlalchemy import (
     DDL,
     ForeignKey,
+    MetaData,
+    Table,
     bindparam,
     create_engine,
     delete,
@@ -15,7 +17,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.orm import Mapped, Session, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqlmodel_cache.orm.connection import ledger_of
 from sqlmodel_cache.orm.statements import analyse
@@ -280,3 +282,31 @@ def test_ddl(world):
         assert world.touched(connection)[1] == {"badge"}
         connection.execute(DDL("ALTER TABLE team ADD COLUMN more int"))
         assert ledger_of(connection).everything
+
+
+def test_two_databases_may_each_have_a_table_of_that_name(world):
+    """Another Base with a `team` of another shape changes nothing about this one."""
+
+    class Other(DeclarativeBase):
+        pass
+
+    class Team(Other):
+        __tablename__ = "team"
+        __cache_config__ = world.Team.__cache_config__
+        code: Mapped[str] = mapped_column(primary_key=True)
+
+    ours = world.Team.__table__
+    with world.engine.begin() as connection:
+        connection.execute(update(ours).where(ours.c.id == 1).values(name="x"))
+        touched, tables = world.touched(connection)
+    assert len(touched) == 1
+    assert not tables
+    Other.registry.dispose()
+
+
+def test_a_table_nobody_mapped_stands_for_its_name(world):
+    """A reflected Table writes to the same rows."""
+    reflected = Table("team", MetaData(), autoload_with=world.engine)
+    with world.engine.begin() as connection:
+        connection.execute(update(reflected).where(reflected.c.id == 1).values(name="x"))
+        assert world.touched(connection)[1] == {"team"}
