@@ -100,8 +100,8 @@ class SQLModelCache:
 
     @classmethod
     async def ainvalidate(cls, model: type, *keys: Any, bind: Any = None) -> None:
-        """Like `invalidate`, for async transports."""
-        await explicit.arun(explicit.forget(model, keys, bind))
+        """Like `invalidate`, for async transports; `bind` may be async too."""
+        await explicit.arun(await explicit.ain(explicit.forget, model, keys, bind=bind))
 
     @classmethod
     def clear(cls, *, bind: Any = None) -> None:
@@ -110,8 +110,8 @@ class SQLModelCache:
 
     @classmethod
     async def aclear(cls, *, bind: Any = None) -> None:
-        """Like `clear`, for async transports."""
-        await explicit.arun(explicit.forget_all(bind))
+        """Like `clear`, for async transports; `bind` may be async too."""
+        await explicit.arun(await explicit.ain(explicit.forget_all, bind=bind))
 
 
 activation.guard()
