@@ -15,7 +15,6 @@ from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.cache import Cache, Site
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.keying import pk_codec
-from sqlmodel_cache.orm.plan import root_of, table_name
 from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
@@ -36,7 +35,7 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
     mapper: Mapper[Any] | None = inspect(model, raiseerr=False)
     if mapper is None:
         raise ConfigurationError(f"{model!r} is no mapped class; name the model, then its keys")
-    root = table_map().root(table_name(root_of(mapper)))
+    root = table_map().root_of(mapper)
     if root is None:
         raise ConfigurationError(f"{model.__name__} is not cached; there is nothing to forget")
     texts: dict[Any, str | None] = {}
