@@ -116,7 +116,7 @@ def test_uuid_key_may_be_text(engine: Engine) -> None:
 def test_what_is_no_key_is_refused(engine: Engine, key: Any) -> None:
     """Silence would leave the row where it is."""
     assert is_cached(engine, Hero)
-    with pytest.raises(ConfigurationError, match="Hero.*primary key"):
+    with pytest.raises(ConfigurationError, match=r"Hero.*primary key"):
         SQLModelCache.invalidate(Hero, key)
 
 
@@ -192,7 +192,7 @@ def test_every_namespace_of_a_factory_is_reached(engine: Engine) -> None:
 async def test_async_forms(
     async_engine: AsyncEngine, redis_url: str, key_prefix: str, engine: Engine
 ) -> None:
-    """ainvalidate and aclear, through an async transport and through memory."""
+    """The async calls, through an async transport and through memory."""
     from redis.asyncio import Redis
 
     client = Redis.from_url(redis_url)

@@ -174,7 +174,7 @@ def test_spellings_of_a_key(engine: Engine, spelling: Any) -> None:
 @pytest.mark.parametrize("wrong", [(1, 2), {}, {"nonsense": 1}, [[1]]], ids=repr)
 def test_what_is_no_key_raises_as_without_a_cache(engine: Engine, wrong: Any) -> None:
     """SQLAlchemy says it best, so it says it."""
-    with Session(engine) as session, pytest.raises(Exception, match=".") as without:
+    with Session(engine) as session, pytest.raises(Exception, match=r".") as without:
         session.get(Hero, wrong, execution_options={"cache": False})
     SQLModelCache.configure("memory://")
     with Session(engine) as session, pytest.raises(type(without.value)) as raised:
@@ -186,7 +186,7 @@ def test_what_is_no_model_raises_as_without_a_cache(engine: Engine) -> None:
     """An unmapped class, an instance, nothing at all."""
     for entity in (int, Hero(id=1), None):
         SQLModelCache.reset()
-        with Session(engine) as session, pytest.raises(Exception, match=".") as without:
+        with Session(engine) as session, pytest.raises(Exception, match=r".") as without:
             session.get(entity, 1)  # type: ignore[arg-type]
         SQLModelCache.configure("memory://")
         with Session(engine) as session, pytest.raises(type(without.value)) as raised:
