@@ -122,9 +122,9 @@ def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
     if found is NO_ROW:
         return None
     assert isinstance(found, Found)
-    if found.partial_row and _sqlalchemy.in_greenlet():
-        if any(value is ABSENT for value in found.values):
-            return load()  # an attribute that loads on access would raise MissingGreenlet
+    incomplete = found.partial_row and any(value is ABSENT for value in found.values)
+    if incomplete and _sqlalchemy.in_greenlet():
+        return load()  # an attribute that loads on access would raise MissingGreenlet
     key = (found.hydrator.identity_class, found.identity, None)
     if _sqlalchemy.knows(session, key):
         return load()  # asked for by another spelling of its key
