@@ -44,9 +44,12 @@ class Shard:
         object.__setattr__(self, "epoch_lock", self.head + "!epoch-lock")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Entry:
-    """The names of one cached row. Equal entries are the same row."""
+    """The names of one cached row. Equal entries are the same row.
+
+    Nobody assigns to it; `frozen=True` would make it three times as slow to create, per lookup.
+    """
 
     shard: Shard
     pk: str

@@ -80,13 +80,18 @@ class Miss:
 
 
 def judge(reply: Reply, verify: Verify) -> tuple[object, str | None]:
-    """Return (found or MISS, digest of the value if it is current but unusable)."""
+    """Return (found or MISS, digest of the value if it is there but unusable)."""
     if reply.value is None or reply.epoch is None:
         return MISS, None
     found = verify(reply.value, reply.epoch)
-    if found is MISS:
-        return MISS, sha1(reply.value, usedforsecurity=False).hexdigest()
-    return found, None
+    return found, rejection(reply) if found is MISS else None
+
+
+def rejection(reply: Reply) -> str | None:
+    """Return the digest of a value that was not usable, None if there was none."""
+    if reply.value is None or reply.epoch is None:
+        return None
+    return sha1(reply.value, usedforsecurity=False).hexdigest()
 
 
 def lookup(entry: Entry, verify: Verify, patience: Patience) -> Steps[Hit | Miss]:

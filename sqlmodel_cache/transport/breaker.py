@@ -48,6 +48,11 @@ class Pass(enum.Enum):
     FORCED = "forced"  # a write while the store seems to be down
 
 
+# CPython 3.11 takes 0.25 us to find a member by way of its class: as long as a whole call.
+_CLOSED: Final = State.CLOSED
+_NORMAL: Final = Pass.NORMAL
+
+
 @dataclass(frozen=True, slots=True)
 class BreakerStatus:
     """For statistics: the state, failures since the outage began, seconds since it began."""
@@ -93,8 +98,8 @@ class Breaker:
 
         Operations without a class of ours (a plain `get` of somebody's transport) are lookups.
         """
-        if self._state is State.CLOSED:  # the hot path takes no lock; a race costs one call
-            return Pass.NORMAL
+        if self._state is _CLOSED:  # the hot path takes no lock; a race costs one call
+            return _NORMAL
         if isinstance(op, Fence | Release):
             return Pass.FORCED
         with self._lock:
@@ -109,7 +114,7 @@ class Breaker:
 
     def succeeded(self, title: Pass) -> None:
         """Note that the store answered. Nothing to do for what was admitted normally."""
-        if title is Pass.NORMAL:
+        if title is _NORMAL:
             return
         with self._lock:
             if self._state is State.CLOSED:
