@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlmodel_cache.keys import Entry
 
 PATIENCE = read.Patience()
-_NO_ROW = Row(b"", NEGATIVE, bytes(8))
+NO_SUCH_ROW = Row(b"", NEGATIVE, bytes(8))
 
 
 def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -> Any:
@@ -88,7 +88,7 @@ def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[],
     except Exception:
         settle(scope, held, None)
         raise
-    settle(scope, held, _NO_ROW if instance is None else capture.rows.get(pk))
+    settle(scope, held, NO_SUCH_ROW if instance is None else capture.rows.get(pk))
     return instance
 
 
@@ -148,7 +148,11 @@ def settle(scope: Scope, held: read.Held, row: Row | None) -> None:
 def _seal(scope: Scope, held: read.Held, row: Row) -> tuple[bytes, int] | None:
     """Return (envelope, milliseconds to live), None if this row must not be stored."""
     config = scope.reader.plan.config
-    ttl = (config.negative_ttl or 0) if row is _NO_ROW else scope.ttl
+    ttl = scope.ttl
+    if row is NO_SUCH_ROW:
+        # Of text the database may say "equal" where Python does not: an insert of 'BOB' would
+        # not reach what is remembered of 'bob'.
+        ttl = config.negative_ttl or 0 if scope.reader.pk.safe_in_sql else 0
     if ttl == 0 or not scope.may_fill():
         return None
     life = ttl * 1000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +17,7 @@ from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import capturing
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.identity import primary_key
-from sqlmodel_cache.orm.lookup import PATIENCE, hydrated, settle
+from sqlmodel_cache.orm.lookup import NO_SUCH_ROW, PATIENCE, hydrated, settle
 from sqlmodel_cache.orm.plan import plan_of
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _Pk = tuple[Any, ...]
+
+# What others are filling comes with the query for the rest: waits for many keys would add up.
+_IMPATIENT = replace(PATIENCE, wait=0.0)
 
 
 def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | None]:
@@ -114,7 +118,7 @@ def _from_cache(scope: Scope, model: type[Any], wanted: list[_Pk]) -> dict[_Pk, 
                 settle(scope, lease, None)
             raise
         for pk, lease in held.items():
-            settle(scope, lease, capture.rows.get(pk))
+            settle(scope, lease, capture.rows.get(pk) if pk in found else NO_SUCH_ROW)
     return found
 
 
@@ -129,7 +133,7 @@ def _look_up_all(
         if found is not read.MISS:
             outcomes[pk] = read.Hit(found)
         elif scope.ttl:
-            outcomes[pk] = yield from read.after_miss(entry, verify, rejected, PATIENCE)
+            outcomes[pk] = yield from read.after_miss(entry, verify, rejected, _IMPATIENT)
         else:
             outcomes[pk] = read.Miss(None)
     return outcomes
@@ -142,4 +146,12 @@ def _query(session: Session, model: type[Any], keys: Sequence[_Pk]) -> dict[_Pk,
     else:
         where = tuple_(*columns).in_(keys)
     rows = session.execute(select(model).where(where)).unique().scalars()
-    return {tuple(inspect(row).identity): row for row in rows}
+    found: dict[_Pk, Any] = {tuple(inspect(row).identity): row for row in rows}
+    if not found.keys() <= set(keys):
+        # The database calls equal what Python does not: a collation, a coerced type.
+        for pk in keys:
+            if pk not in found:
+                row = session.get(model, pk, execution_options={"cache": False})
+                if row is not None:
+                    found[pk] = row
+    return found
