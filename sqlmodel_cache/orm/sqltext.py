@@ -17,7 +17,7 @@ class Effect(enum.Enum):
     NOTHING = "nothing"
     SETTINGS = "settings"  # changes what later statements of the connection mean
     LOCAL_SETTINGS = "local settings"  # the same, until the transaction ends
-    ISOLATION = "isolation"  # changes the isolation level behind SQLAlchemy's back
+    ISOLATION = "isolation"  # changes this transaction's isolation level behind SQLAlchemy's back
     COMMIT = "commit"  # makes earlier writes durable behind SQLAlchemy's back
     ANYTHING = "anything"
 
@@ -29,17 +29,15 @@ _WRITES = re.compile(
 _LOCKING = re.compile(r"\bfor\s+(?:no\s+key\s+)?update\b", re.IGNORECASE)
 _HARMLESS = re.compile(
     r"show|pragma|describe|desc|values|table|begin|start|savepoint|release|rollback|lock|unlock"
-    r"|reset|fetch|declare|close|move|vacuum|reindex|checkpoint|listen|unlisten|notify|use|create"
+    r"|reset|fetch|declare|close|move|vacuum|reindex|checkpoint|listen|unlisten|notify|create"
     r"|comment|grant|revoke|discard|deallocate|prepare|attach|detach"
 )
 _SET_CONFIG = re.compile(r"\bset_config\s*\((?P<local>[^()]*,\s*true\s*\))?", re.IGNORECASE)
-_ISOLATION = re.compile(
-    r"set\s+(?:(?:global|session|local)\s+)?(?:transaction|session\s+characteristics)\b",
-    re.IGNORECASE,
-)
+_ISOLATION = re.compile(r"set\s+(?:local\s+)?transaction\b", re.IGNORECASE)
 _MEANING = re.compile(  # settings that change which rows are seen, or how values read
-    r"set\s+(?P<local>local\s+)?(?:session\s+)?"
-    r"(?:search_path|schema|role|session\s+authorization|authorization|row_security|time\s*_?zone"
+    r"set\s+(?P<local>local\s+)?(?:(?:session|global)\s+)?"
+    r"(?:@@|transaction|characteristics|(?:default_)?transaction_isolation|tx_isolation"
+    r"|search_path|schema|role|session\s+authorization|authorization|row_security|time\s*_?zone"
     r"|datestyle|intervalstyle|bytea_output|sql_mode|names|@?[\w\"]+\.[\w\"]+|@\w+)",
     re.IGNORECASE,
 )
@@ -68,6 +66,8 @@ def effect_of(text: str) -> Effect:
         return Effect.COMMIT
     if first == "set":
         return _effect_of_set(body)
+    if first == "use":
+        return Effect.SETTINGS
     return Effect.NOTHING if _HARMLESS.fullmatch(first) else Effect.ANYTHING
 
 
