@@ -152,12 +152,16 @@ class World:
             url = self.outside.url.render_as_string(hide_password=False)
         if self.mode == "sync":
             engine = create_engine(url, **settings)
-            yield engine
-            engine.dispose()
+            try:
+                yield engine
+            finally:
+                engine.dispose()
         else:
             other = create_async_engine(async_url(url), **settings)
-            yield other
-            self.loop.run_until_complete(other.dispose())
+            try:
+                yield other
+            finally:
+                self.loop.run_until_complete(other.dispose())
 
     def _waiting_engine(self) -> Waiting:
         return Waiting(self.engine, self.loop)

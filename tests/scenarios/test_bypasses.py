@@ -239,23 +239,56 @@ def test_sqlite_inside_a_driver_transaction(sqlite_world: World) -> None:
 
 
 def test_a_level_set_by_text_uses_no_cache(world: World) -> None:
-    """`SET TRANSACTION` behind SQLAlchemy's back marks the connection."""
+    """`SET TRANSACTION` behind SQLAlchemy's back marks its transaction, and no later one."""
     if world.database == "sqlite":
         pytest.skip("SQLite has no such statement")
     pk = world.store(Hero(name="Ann"))
-    statement = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"
-    if world.database == "mariadb":
-        statement = "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED"
     with world.session() as session:
-        session.execute(text(statement))
+        session.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
         for _ in range(2):
             session.get(Hero, pk)
             session.expunge_all()
         assert world.backing.values() == {}
         session.rollback()
-        if world.database == "mariadb":
-            session.execute(text("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
-    assert world.miss(Hero, pk).name == "Ann"
+        session.get(Hero, pk)
+    assert world.hit(Hero, pk).name == "Ann"
+
+
+FOR_THE_CONNECTION = [
+    ("postgresql", "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ"),
+    ("postgresql", "SET default_transaction_isolation = 'repeatable read'"),
+    ("mariadb", "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ"),
+    ("mariadb", "SET @@session.tx_isolation = 'REPEATABLE-READ'"),
+    ("mariadb", "SET tx_isolation = 'REPEATABLE-READ'"),
+]
+
+
+@pytest.mark.parametrize(("database", "statement"), FOR_THE_CONNECTION)
+@pytest.mark.parametrize("mode", ["sync", "async"])
+def test_a_level_set_for_the_connection_outlives_its_transaction(
+    make_world: Any, mode: str, database: str, statement: str
+) -> None:
+    """Later transactions of that connection are snapshots, of which SQLAlchemy knows nothing."""
+    world = make_world(mode, "memory", database)
+    first, second, third = world.store(*(Hero(name="Ann") for _ in range(3)))
+    settings: dict[str, Any] = {"pool_size": 1, "max_overflow": 0}
+    if database == "mariadb":  # on PostgreSQL an explicit level would outdo the setting
+        settings["isolation_level"] = "READ COMMITTED"
+    with world.another_engine(**settings) as engine:
+        with world.session(bind=engine) as session:
+            session.execute(text(statement))
+            session.commit()
+        with world.session(bind=engine) as session:
+            session.get(Hero, first)
+            with world.session() as writer:
+                writer.get(Hero, second).name = "Bea"
+                writer.get(Hero, third).name = "Bea"
+                writer.commit()
+            world.warm(Hero, second)
+            assert session.get(Hero, second).name == "Ann"
+            assert session.get(Hero, third).name == "Ann"
+    assert world.hit(Hero, second).name == "Bea"
+    assert world.miss(Hero, third).name == "Bea"
 
 
 def test_a_level_set_before_anything_else(make_world: Any) -> None:

@@ -155,13 +155,38 @@ def test_b24_search_path_set_by_text_is_a_bypass(make_world: MakeWorld) -> None:
             text(f"INSERT INTO {schema}.scenario_hero VALUES ({pk}, 'x', 0), ({cold}, 'x', 0)")
         )
     world.warm(Hero, pk)
-    with world.session() as session:
+    with world.another_engine() as engine, world.session(bind=engine) as session:
         session.execute(text(f"SET search_path TO {schema}"))
         assert session.get(Hero, pk).name == "x"
         assert session.get(Hero, cold).name == "x"
         session.rollback()
     assert world.miss(Hero, cold).name == "public"
     assert world.hit(Hero, pk).name == "public"
+
+
+def test_b24_another_database_by_use(make_world: MakeWorld) -> None:
+    """`USE` gives every table's name another meaning on that connection."""
+    world = make_world("sync", "memory", "mariadb")
+    other = f"s{world.fresh}"
+    pk, cold = world.store(Hero(name="default"), Hero(name="default"))
+    with world.outside.begin() as connection:
+        connection.execute(text(f"CREATE DATABASE {other}"))
+        connection.execute(text(f"CREATE TABLE {other}.scenario_hero LIKE scenario_hero"))
+        connection.execute(
+            text(f"INSERT INTO {other}.scenario_hero VALUES ({pk}, 'x', 0), ({cold}, 'x', 0)")
+        )
+    world.warm(Hero, pk)
+    with world.another_engine(pool_size=1, max_overflow=0) as engine:
+        with world.session(bind=engine) as session:
+            session.execute(text(f"USE {other}"))
+            assert session.get(Hero, pk).name == "x"
+            session.commit()
+        with world.session(bind=engine) as session:
+            assert session.get(Hero, cold).name == "x"
+    assert world.miss(Hero, cold).name == "default"
+    assert world.hit(Hero, pk).name == "default"
+    with world.outside.begin() as connection:
+        connection.execute(text(f"DROP DATABASE {other}"))
 
 
 def test_b24_one_session_over_two_databases(sqlite_world: World, tmp_path: Path) -> None:
