@@ -1,7 +1,7 @@
 """The worlds: `sync|async` x `memory|redis` x `sqlite|postgresql|mariadb`.
 
-`world` runs a scenario in all of them; `sqlite_world` in those on SQLite, for behaviours that no
-database can change. Tables are made once per database; every test uses rows and keys of its own.
+`world` runs a scenario in all of them; under `@on_sqlite` it takes only those on SQLite, for what
+no database can change. Tables are made once per database; every test uses rows and keys of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlmodel_cache import SQLModelCache
 from tests.scenarios import backing
-from tests.scenarios.harness import Database, World
+from tests.scenarios.harness import DATABASES, MODES, STORES, Database, World
 from tests.scenarios.models import Hero, create_tables
 from tests.servers.databases import async_url
 
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-DATABASES = ("sqlite", "postgresql", "mariadb")
-MODES = ("sync", "async")
-STORES = ("memory", "redis")
 _BACKINGS: dict[str, Callable[[str], backing.Backing]] = {
     "memory": lambda mode: backing.Memory(),
     "dict": backing.Dict,
@@ -126,12 +123,6 @@ def make_world(
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     """Set up every world."""
     return make_world(*request.param)
-
-
-@pytest.fixture(params=list(product(MODES, STORES)), ids="-".join)
-def sqlite_world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
-    """Set up the worlds on SQLite."""
-    return make_world(*request.param, "sqlite")
 
 
 @pytest.fixture(params=list(product(MODES, (*STORES, "dict"))), ids="-".join)

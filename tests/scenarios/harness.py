@@ -11,9 +11,11 @@ import asyncio
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import isawaitable, ismethod
+from itertools import product
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+import pytest
 from sqlalchemy import create_engine, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -32,6 +34,16 @@ if TYPE_CHECKING:
     from sqlmodel_cache import Stats
     from tests.recording import Statements
     from tests.scenarios.backing import Backing
+
+
+DATABASES = ("sqlite", "postgresql", "mariadb")
+MODES = ("sync", "async")
+STORES = ("memory", "redis")
+
+# For a scenario that no database can change.
+on_sqlite = pytest.mark.parametrize(
+    "world", list(product(MODES, STORES, ["sqlite"])), ids="-".join, indirect=True
+)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError
 
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Hero
 
 
@@ -29,6 +29,7 @@ def test_b06_refresh_reads_the_database(world: World) -> None:
         assert hero.name == "stored"
 
 
+@on_sqlite
 def test_b06_attributes_expired_by_a_commit_come_from_the_database(world: World) -> None:
     """After commit() an instance that came from the cache is loaded by SELECT."""
     pk = _stale(world)
@@ -39,6 +40,7 @@ def test_b06_attributes_expired_by_a_commit_come_from_the_database(world: World)
             assert world.attribute(session, hero, "name") == "stored"
 
 
+@on_sqlite
 def test_b06_a_get_of_an_expired_instance_comes_from_the_database(world: World) -> None:
     """SQLAlchemy refreshes an expired instance on get; the cache is not asked."""
     pk = _stale(world)
@@ -50,6 +52,7 @@ def test_b06_a_get_of_an_expired_instance_comes_from_the_database(world: World) 
         assert hero.name == "stored"
 
 
+@on_sqlite
 def test_b06_an_expired_instance_whose_row_is_gone(world: World) -> None:
     """A get of it returns None although the cache still knows the row."""
     pk = world.store(Hero(name="Ann"))
@@ -64,6 +67,7 @@ def test_b06_an_expired_instance_whose_row_is_gone(world: World) -> None:
 
 
 @pytest.mark.parametrize("spelling", ["argument", "option"])
+@on_sqlite
 def test_b07_populate_existing_reads_the_database(world: World, spelling: str) -> None:
     """The cache is not asked, whether the instance is present or not."""
     pk = _stale(world)
@@ -80,6 +84,7 @@ def test_b07_populate_existing_reads_the_database(world: World, spelling: str) -
             assert other.get(Hero, pk, **how).name == "stored"
 
 
+@on_sqlite
 def test_b07_populate_existing_overwrites_what_is_present(world: World) -> None:
     """Local changes are replaced by the database's values, as without a cache."""
     pk = _stale(world)

@@ -9,7 +9,7 @@ from sqlalchemy import event, inspect, text
 from sqlalchemy.orm import Session, defer, load_only, selectinload, with_loader_criteria
 
 from sqlmodel_cache import SQLModelCache
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Hero, Label, Memo, Player, Team
 
 
@@ -20,6 +20,7 @@ def _bypasses(world: World, reason: str) -> int:
 # B9: loader options
 
 
+@on_sqlite
 def test_b09_load_only_leaves_a_full_entry_alone(world: World) -> None:
     """The partial row is loaded as asked, and the stored one stays complete."""
     pk = world.store(Hero(name="Ann", power=3))
@@ -30,6 +31,7 @@ def test_b09_load_only_leaves_a_full_entry_alone(world: World) -> None:
     assert world.hit(Hero, pk).power == 3
 
 
+@on_sqlite
 def test_b09_a_partial_row_is_not_stored(world: World) -> None:
     """A cold get with options fills nothing."""
     pk = world.store(Hero(name="Ann", power=3))
@@ -38,6 +40,7 @@ def test_b09_a_partial_row_is_not_stored(world: World) -> None:
     assert world.miss(Hero, pk).power == 3
 
 
+@on_sqlite
 def test_b09_selectinload_brings_the_collection(world: World) -> None:
     """Two SELECTs, as without a cache; the attribute needs no further one."""
     pk = world.store(Team(name="reds", players=[Player(name="Ann"), Player(name="Bea")]))
@@ -49,6 +52,7 @@ def test_b09_selectinload_brings_the_collection(world: World) -> None:
             assert sorted(player.name for player in team.players) == ["Ann", "Bea"]
 
 
+@on_sqlite
 def test_b09_loader_criteria_hide_a_cached_row(world: World) -> None:
     """`with_loader_criteria` decides, not the cache."""
     pk = world.store(Hero(name="Ann"))
@@ -58,9 +62,9 @@ def test_b09_loader_criteria_hide_a_cached_row(world: World) -> None:
     assert world.hit(Hero, pk).name == "Ann"
 
 
-def test_b09_a_foreign_listener_is_a_bypass(sqlite_world: World) -> None:
+@on_sqlite
+def test_b09_a_foreign_listener_is_a_bypass(world: World) -> None:
     """Soft deletion by `do_orm_execute` works as without a cache."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     world.warm(Hero, pk)
     with world.session() as session:
@@ -72,9 +76,9 @@ def test_b09_a_foreign_listener_is_a_bypass(sqlite_world: World) -> None:
     assert world.hit(Hero, pk).name == "Ann"
 
 
-def test_b09_a_foreign_listener_on_every_session(sqlite_world: World) -> None:
+@on_sqlite
+def test_b09_a_foreign_listener_on_every_session(world: World) -> None:
     """The same where it was hung on the class, and gone with it."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     world.warm(Hero, pk)
     event.listen(Session, "do_orm_execute", _hide_ann)
@@ -112,6 +116,7 @@ def _hide_ann(state: Any) -> None:
 # B10 and column_property: bypassed for now
 
 
+@on_sqlite
 def test_b10_eager_relationships_are_loaded(world: World) -> None:
     """A `lazy="selectin"` collection is there, also under AsyncSession."""
     pk = world.store(Team(name="reds", players=[Player(name="Ann")]))
@@ -124,6 +129,7 @@ def test_b10_eager_relationships_are_loaded(world: World) -> None:
     assert _bypasses(world, "eager_relationship") == 2
 
 
+@on_sqlite
 def test_b10_a_lazy_relationship_of_a_hit(world: World) -> None:
     """Relationships that a load leaves alone load on access after a hit."""
     team = world.store(Team(name="reds", players=[Player(name="Ann")]))
@@ -135,6 +141,7 @@ def test_b10_a_lazy_relationship_of_a_hit(world: World) -> None:
         assert world.attribute(session, player, "team").name == "reds"
 
 
+@on_sqlite
 def test_column_expressions_come_from_the_database(world: World) -> None:
     """A `column_property` over an expression cannot be stored: each get is a SELECT."""
     pk = world.store(Label(name="loud"))
@@ -147,6 +154,7 @@ def test_column_expressions_come_from_the_database(world: World) -> None:
 # 1.4: asked for by the caller
 
 
+@on_sqlite
 def test_cache_false_neither_reads_nor_fills(world: World) -> None:
     """In the call; the stored value stays what it was, and nothing new is stored."""
     cached, cold = world.store(Hero(name="Ann"), Hero(name="Bea"))
@@ -158,6 +166,7 @@ def test_cache_false_neither_reads_nor_fills(world: World) -> None:
     assert _bypasses(world, "cache_false") == 2
 
 
+@on_sqlite
 def test_bypass_block(world: World) -> None:
     """Inside `bypass()` every lookup goes to the database; writes invalidate all the same."""
     pk = world.store(Hero(name="Ann"))
@@ -223,9 +232,9 @@ def test_repeatable_read_before_and_after_the_snapshot(world: World) -> None:
     assert world.miss(Hero, third).name == "Bea"
 
 
-def test_sqlite_inside_a_driver_transaction(sqlite_world: World) -> None:
+@on_sqlite
+def test_sqlite_inside_a_driver_transaction(world: World) -> None:
     """After BEGIN the database is a snapshot: not read from the cache, and nothing is filled."""
-    world = sqlite_world
     warm, cold = world.store(Hero(name="Ann"), Hero(name="Bea"))
     world.warm(Hero, warm)
     with world.session() as session:
@@ -301,8 +310,9 @@ def test_a_level_set_before_anything_else(make_world: Any) -> None:
         assert session.execute(text("SHOW transaction_isolation")).scalar() == "repeatable read"
 
 
-def test_deferred_loading_of_a_bypassed_model_is_untouched(sqlite_world: World) -> None:
+@on_sqlite
+def test_deferred_loading_of_a_bypassed_model_is_untouched(world: World) -> None:
     """A bypassed get of a model with deferred columns leaves them deferred."""
-    pk = sqlite_world.store(Memo(title="t", body="b"))
-    memo = sqlite_world.miss(Memo, pk, execution_options={"cache": False})
+    pk = world.store(Memo(title="t", body="b"))
+    memo = world.miss(Memo, pk, execution_options={"cache": False})
     assert inspect(memo).unloaded == {"body"}

@@ -14,7 +14,7 @@ from sqlalchemy.orm import sessionmaker
 
 from sqlmodel_cache import SQLModelCache, cached_sessionmaker
 from tests.recording import record_sql
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Hero, Town, create_tables
 
 MakeWorld = Callable[..., World]
@@ -37,9 +37,9 @@ def _hits(world: World, bind: Any, pk: int) -> Any:
     return found
 
 
-def test_b24_two_databases_never_meet(sqlite_world: World, tmp_path: Path) -> None:
+@on_sqlite
+def test_b24_two_databases_never_meet(world: World, tmp_path: Path) -> None:
     """The same key in two files is two rows, each a hit, each invalidated alone."""
-    world = sqlite_world
     pk = world.store(Hero(name="here"))
     url = f"sqlite:///{tmp_path / 'there.sqlite3'}"
     plain = create_engine(url)
@@ -59,11 +59,11 @@ def test_b24_two_databases_never_meet(sqlite_world: World, tmp_path: Path) -> No
     plain.dispose()
 
 
+@on_sqlite
 def test_b24_two_urls_of_one_file_meet(
-    sqlite_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A relative path and a link lead to the same entries."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     world.warm(Hero, pk)
     path = Path(str(world.outside.url.database))
@@ -189,9 +189,9 @@ def test_b24_another_database_by_use(make_world: MakeWorld) -> None:
         connection.execute(text(f"DROP DATABASE {other}"))
 
 
-def test_b24_one_session_over_two_databases(sqlite_world: World, tmp_path: Path) -> None:
+@on_sqlite
+def test_b24_one_session_over_two_databases(world: World, tmp_path: Path) -> None:
     """With `binds` each model is cached for its own database, and one commit reaches both."""
-    world = sqlite_world
     hero = world.store(Hero(name="here"))
     url = f"sqlite:///{tmp_path / 'towns.sqlite3'}"
     plain = create_engine(url)
@@ -241,9 +241,9 @@ def test_b24_schema_translate_map_never_meets(make_world: MakeWorld, tmp_path: P
     assert world.hit(Hero, pk).name == "main"
 
 
-def test_b24_tenants_by_namespace(sqlite_world: World) -> None:
+@on_sqlite
+def test_b24_tenants_by_namespace(world: World) -> None:
     """Two factories with namespaces of their own share no entries; each hits its own."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     make: Any = sessionmaker if world.mode == "sync" else async_sessionmaker
     factories = [cached_sessionmaker(make(world.engine), namespace=name) for name in ("a", "b")]
@@ -255,9 +255,9 @@ def test_b24_tenants_by_namespace(sqlite_world: World) -> None:
     assert len(world.backing.values()) == 2
 
 
-def test_b24_a_tenants_write_reaches_the_database_s_own_entry(sqlite_world: World) -> None:
+@on_sqlite
+def test_b24_a_tenants_write_reaches_the_database_s_own_entry(world: World) -> None:
     """A session with a namespace invalidates its own entries and those of plain sessions."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     make: Any = sessionmaker if world.mode == "sync" else async_sessionmaker
     factory = cached_sessionmaker(make(world.engine), namespace="a")
@@ -286,13 +286,14 @@ def test_b24_a_tenant_by_callable(make_world: MakeWorld) -> None:
     assert len(world.backing.values()) == 2
 
 
-def test_b24_identity_tokens_are_a_bypass(sqlite_world: World) -> None:
+@on_sqlite
+def test_b24_identity_tokens_are_a_bypass(world: World) -> None:
     """A get for a shard is the session's own business."""
-    pk = sqlite_world.store(Hero(name="Ann"))
-    sqlite_world.warm(Hero, pk)
-    sqlite_world.miss(Hero, pk, identity_token="shard")
-    assert sqlite_world.stats().bypasses["identity_token"] == 1
-    assert sqlite_world.hit(Hero, pk).name == "Ann"
+    pk = world.store(Hero(name="Ann"))
+    world.warm(Hero, pk)
+    world.miss(Hero, pk, identity_token="shard")
+    assert world.stats().bypasses["identity_token"] == 1
+    assert world.hit(Hero, pk).name == "Ann"
 
 
 def test_b24_two_prefixes_on_one_store_never_meet(make_world: MakeWorld) -> None:

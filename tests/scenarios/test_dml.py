@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import delete, insert, select, text, update
 
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Cat, Engineer, Hero, Note, Person, Town
 
 Statement = Callable[[int], Any]
@@ -80,9 +80,9 @@ def test_b13_delete(world: World, via: str) -> None:
 
 @pytest.mark.parametrize("ending", ["rollback", "close"])
 @pytest.mark.parametrize("via", ["session", "engine"])
-def test_b13_statements_that_are_not_committed(sqlite_world: World, via: str, ending: str) -> None:
+@on_sqlite
+def test_b13_statements_that_are_not_committed(world: World, via: str, ending: str) -> None:
     """A bulk update that is rolled back, or left behind, leaves a hit."""
-    world = sqlite_world
     pk = _hero(world)
     with world.session() if via == "session" else world.connect() as target:
         target.execute(update(Hero).where(Hero.id == pk).values(power=7))
@@ -102,9 +102,9 @@ def test_b13_executemany_by_primary_key(world: World) -> None:
     assert world.hit(Hero, keys[2]).power == 0
 
 
-def test_b13_legacy_bulk_methods(sqlite_world: World) -> None:
+@on_sqlite
+def test_b13_legacy_bulk_methods(world: World) -> None:
     """`bulk_update_mappings` and `bulk_save_objects` invalidate what they wrote."""
-    world = sqlite_world
     first, second = world.store(Hero(name="Ann"), Hero(name="Bea"))
     world.warm(Hero, first)
     detached = world.warm(Hero, second)
@@ -160,6 +160,7 @@ def test_b13_upsert(world: World) -> None:
     assert world.hit(Hero, pk).power == 9
 
 
+@on_sqlite
 def test_b13_a_subclass_by_statement(world: World) -> None:
     """An UPDATE of a single-table subclass, and one of a joined subclass's own table."""
     cat, ada = world.store(Cat(name="Tom", lives=9)), world.store(Engineer(name="Ada"))
@@ -231,21 +232,23 @@ def test_b15_raw_text_drops_every_cached_model(
 @pytest.mark.parametrize(
     "harmless", ["SELECT 1", "  /* note */ select name from scenario_hero", "-- x\nSELECT 'update'"]
 )
-def test_b15_text_that_only_reads_drops_nothing(sqlite_world: World, harmless: str) -> None:
+@on_sqlite
+def test_b15_text_that_only_reads_drops_nothing(world: World, harmless: str) -> None:
     """A SELECT leaves the cache as it is, for others and for its own session."""
-    pk = _hero(sqlite_world)
-    with sqlite_world.session() as session:
+    pk = _hero(world)
+    with world.session() as session:
         session.execute(text(harmless)).all()
-        with sqlite_world.no_sql():
+        with world.no_sql():
             assert session.get(Hero, pk).power == 0
         session.commit()
-    assert sqlite_world.hit(Hero, pk).power == 0
+    assert world.hit(Hero, pk).power == 0
 
 
-def test_b15_text_that_is_rolled_back(sqlite_world: World) -> None:
+@on_sqlite
+def test_b15_text_that_is_rolled_back(world: World) -> None:
     """Nothing is dropped without a commit."""
-    pk = _hero(sqlite_world)
-    with sqlite_world.session() as session:
+    pk = _hero(world)
+    with world.session() as session:
         session.execute(text(f"DELETE FROM scenario_hero WHERE id = {pk}"))
         session.rollback()
-    assert sqlite_world.hit(Hero, pk).power == 0
+    assert world.hit(Hero, pk).power == 0

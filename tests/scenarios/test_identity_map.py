@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import insert
 from sqlalchemy.orm.exc import ObjectDeletedError
 
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Hero, Town
 
 # B21: inserts
@@ -19,6 +19,7 @@ def test_b21_an_absent_row_is_remembered(world: World) -> None:
     assert world.hit(Town, pk) is None
 
 
+@on_sqlite
 def test_b21_without_negative_ttl_nothing_is_remembered(world: World) -> None:
     """Each get of nothing asks the database."""
     pk = int(world.fresh[:7], 16)
@@ -63,6 +64,7 @@ def test_b21_an_insert_whose_key_the_database_makes(world: World) -> None:
     assert world.hit(Town, pk).name == "Rome"
 
 
+@on_sqlite
 def test_b21_an_uncommitted_insert_is_absent_for_others(world: World) -> None:
     """The writer finds its row before the commit; a rollback leaves it absent."""
     pk = int(world.fresh[:7], 16)
@@ -111,6 +113,7 @@ def test_b22_a_hit_is_persistent_clean_and_the_same_object_again(world: World) -
         assert session.in_transaction()
 
 
+@on_sqlite
 def test_b22_a_modified_instance_is_not_shadowed(world: World) -> None:
     """A get of an object with unflushed changes gives the object, changes and all."""
     pk = world.store(Hero(name="Ann"))
@@ -123,6 +126,7 @@ def test_b22_a_modified_instance_is_not_shadowed(world: World) -> None:
         assert hero.name == "Bea"
 
 
+@on_sqlite
 def test_b22_a_pending_object_of_that_identity(world: World) -> None:
     """Autoflush inserts it first, and the get returns it."""
     pk = int(world.fresh[:7], 16)
@@ -137,6 +141,7 @@ def test_b22_a_pending_object_of_that_identity(world: World) -> None:
         session.rollback()
 
 
+@on_sqlite
 def test_b22_a_pending_object_without_autoflush(world: World) -> None:
     """Without autoflush the get sees only what is in the database: nothing."""
     pk = int(world.fresh[:7], 16)
@@ -149,6 +154,7 @@ def test_b22_a_pending_object_without_autoflush(world: World) -> None:
             assert session.get(Town, pk) is None
 
 
+@on_sqlite
 def test_b22_unrelated_changes_are_flushed_by_a_get(world: World) -> None:
     """A get that would be a hit autoflushes first, as a load does."""
     pk = world.store(Hero(name="Ann"))
@@ -177,6 +183,7 @@ def test_b22_a_deleted_object_is_not_resurrected(world: World) -> None:
     assert world.hit(Hero, pk).name == "Ann"
 
 
+@on_sqlite
 def test_b22_a_deleted_object_before_its_flush(world: World) -> None:
     """Marked for deletion and not flushed, it is still in the identity map: as without a cache."""
     pk = world.store(Hero(name="Ann"))
@@ -210,6 +217,7 @@ def test_b22_a_hit_expires_at_commit_and_rollback(world: World) -> None:
             world.attribute(session, hero, "name")
 
 
+@on_sqlite
 def test_b22_a_detached_hit_merges_as_a_load(world: World) -> None:
     """What was changed outside of a session is merged over the cached row, and written."""
     pk = world.store(Hero(name="Ann", power=1))

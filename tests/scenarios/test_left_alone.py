@@ -13,7 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from tests.recording import Commands
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Hero, Note
 
 CommandStats = Callable[[], AbstractContextManager[Commands]]
@@ -50,13 +50,14 @@ def test_b29_a_query_asks_redis_nothing(
     assert commands == {}
 
 
-def test_b29_the_same_sql_with_and_without_the_cache(sqlite_world: World) -> None:
+@on_sqlite
+def test_b29_the_same_sql_with_and_without_the_cache(world: World) -> None:
     """A miss sends the SELECT that SQLAlchemy sends; no column more, no clause."""
-    pk = sqlite_world.store(Hero(name="Ann"))
-    with sqlite_world.sql() as missed:
-        sqlite_world.get(Hero, pk)
-    with sqlite_world.sql() as plain:
-        sqlite_world.get(Hero, pk, execution_options={"cache": False})
+    pk = world.store(Hero(name="Ann"))
+    with world.sql() as missed:
+        world.get(Hero, pk)
+    with world.sql() as plain:
+        world.get(Hero, pk, execution_options={"cache": False})
     assert missed == plain
 
 
@@ -77,6 +78,7 @@ def test_b30_an_uncached_model_asks_redis_nothing(
     assert commands == {}
 
 
+@on_sqlite
 def test_b30_an_uncached_model_is_read_as_ever(world: World) -> None:
     """Each get is a SELECT, nothing is counted or stored."""
     pk = world.store(Note(name="n"))

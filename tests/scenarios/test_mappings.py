@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import inspect, update
 from sqlalchemy.orm.exc import StaleDataError
 
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import (
     Animal,
     Cat,
@@ -37,15 +37,17 @@ def test_b11_deferred_columns_stay_deferred_on_a_hit(world: World) -> None:
             assert world.attribute(session, memo, "body") == "long"
 
 
-def test_b11_the_body_is_not_in_the_store(sqlite_world: World) -> None:
+@on_sqlite
+def test_b11_the_body_is_not_in_the_store(world: World) -> None:
     """What a load leaves out is not cached either."""
-    pk = sqlite_world.store(Memo(title="short-title", body="a-deferred-body"))
-    sqlite_world.warm(Memo, pk)
-    (value,) = sqlite_world.backing.values().values()
+    pk = world.store(Memo(title="short-title", body="a-deferred-body"))
+    world.warm(Memo, pk)
+    (value,) = world.backing.values().values()
     assert b"short-title" in value
     assert b"a-deferred-body" not in value
 
 
+@on_sqlite
 def test_b11_a_write_to_a_deferred_column_invalidates(world: World) -> None:
     """The row is one entry; its next get is a miss, then a hit."""
     pk = world.store(Memo(title="t", body="old"))
@@ -72,6 +74,7 @@ def test_b12_single_table_subclasses_through_their_base(world: World) -> None:
     assert type(world.warm(Animal, dog)) is Dog
 
 
+@on_sqlite
 def test_b12_a_sibling_is_not_there(world: World) -> None:
     """`get(Dog)` of a cat's key is None, whoever stored it; the cat stays a hit."""
     pk = world.store(Cat(name="Tom", lives=9))
@@ -81,6 +84,7 @@ def test_b12_a_sibling_is_not_there(world: World) -> None:
     assert world.get(Dog, pk) is None
 
 
+@on_sqlite
 def test_b12_a_sibling_asked_for_first(world: World) -> None:
     """The None of `get(Dog)` leaves nothing behind that hides the cat."""
     pk = world.store(Cat(name="Tom", lives=9))
@@ -97,6 +101,7 @@ def test_b12_a_sibling_asked_for_first(world: World) -> None:
     ],
     ids=["single", "joined"],
 )
+@on_sqlite
 def test_b12_stored_by_the_base_is_a_miss_for_the_subclass(
     world: World, base: type, sub: type, row: dict[str, object], own: str
 ) -> None:
@@ -129,6 +134,7 @@ def test_b12_a_joined_write_invalidates_once(world: World) -> None:
     assert world.hit(Person, pk).name == "Grace"
 
 
+@on_sqlite
 def test_b12_a_write_to_the_subclass_table_alone(world: World) -> None:
     """Only the joined table is updated; the entry, which is the base's, is invalidated."""
     pk = world.store(Engineer(name="Ada", language="C"))
@@ -140,6 +146,7 @@ def test_b12_a_write_to_the_subclass_table_alone(world: World) -> None:
     assert world.hit(Engineer, pk).language == "Ada"
 
 
+@on_sqlite
 def test_b12_a_deleted_subclass_row(world: World) -> None:
     """After the delete neither class finds it."""
     pk = world.store(Manager(name="Max", budget=5))
@@ -151,6 +158,7 @@ def test_b12_a_deleted_subclass_row(world: World) -> None:
     assert world.get(Person, pk) is None
 
 
+@on_sqlite
 def test_b12_concrete_classes_have_keys_of_their_own(world: World) -> None:
     """A Shape and a Circle may have one number; writes to one leave the other alone."""
     pk = int(world.fresh[:6], 16)
@@ -183,6 +191,7 @@ def test_b18_the_version_is_stored(world: World) -> None:
     assert world.hit(Draft, pk).version == 2
 
 
+@on_sqlite
 def test_b18_a_stale_object_still_fails_at_flush(world: World) -> None:
     """An instance from a hit that somebody overtook cannot be written."""
     pk = world.store(Draft(name="a"))
@@ -218,6 +227,7 @@ def test_b19_both_identities_are_invalidated_by_a_flush(world: World) -> None:
     assert world.hit(Seat, (row, "b")).name == "mover"
 
 
+@on_sqlite
 def test_b19_both_identities_are_invalidated_by_a_statement(world: World) -> None:
     """The same by an UPDATE of the key."""
     old = world.store(Hero(name="Ann"))

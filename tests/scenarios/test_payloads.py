@@ -14,7 +14,7 @@ from sqlalchemy.orm import DeclarativeBase, mapped_column, registry
 from sqlmodel_cache import cached
 from sqlmodel_cache.codec.envelope import seal, unseal
 from sqlmodel_cache.codec.wire import MAX_SIZE
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Hero, Product
 
 NAME = {"name": String(200)}
@@ -62,11 +62,11 @@ def _product(world: World) -> int:
     ],
     ids=["column-added", "column-removed", "column-renamed", "and-back"],
 )
+@on_sqlite
 def test_b27_a_payload_of_another_shape_is_a_miss(
-    sqlite_world: World, old: Any, new: Any, expected: dict[str, Any]
+    world: World, old: Any, new: Any, expected: dict[str, Any]
 ) -> None:
     """The new release loads the row, stores it in its own shape, and hits from then on."""
-    world = sqlite_world
     pk = _product(world)
     with _deployed(**old) as before, _deployed(**new) as after:
         world.warm(before, pk)
@@ -78,9 +78,9 @@ def test_b27_a_payload_of_another_shape_is_a_miss(
         assert getattr(world.miss(before, pk), next(iter(old))) == "lamp"
 
 
-def test_b27_a_retyped_column_is_a_miss(sqlite_world: World) -> None:
+@on_sqlite
+def test_b27_a_retyped_column_is_a_miss(world: World) -> None:
     """What was an integer and is text now never comes back as an integer."""
-    world = sqlite_world
     pk = _product(world)
     world.behind_the_back(f"UPDATE scenario_product SET stock = '5' WHERE id = {pk}")
     with _deployed(**BOTH) as before, _deployed(**RETYPED) as after:
@@ -104,9 +104,9 @@ def test_b27_a_commit_reaches_both_releases(world: World, writer: str) -> None:
             assert world.miss(filler, pk).name == f"{writer}-{filler is before}"
 
 
-def test_b27_a_release_that_only_writes_statements(sqlite_world: World) -> None:
+@on_sqlite
+def test_b27_a_release_that_only_writes_statements(world: World) -> None:
     """The other release's Core DELETE reaches the entry too."""
-    world = sqlite_world
     pk = _product(world)
     with _deployed(**NAME) as before, _deployed(**BOTH) as after:
         world.warm(after, pk)
@@ -161,9 +161,9 @@ BROKEN: dict[str, Callable[[str, bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("which", BROKEN)
-def test_b28_bytes_that_are_no_row_are_a_miss(sqlite_world: World, which: str) -> None:
+@on_sqlite
+def test_b28_bytes_that_are_no_row_are_a_miss(world: World, which: str) -> None:
     """The database answers, the entry is replaced, and the next get is a hit."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     world.warm(Hero, pk)
     ((key, value),) = world.backing.values().items()
@@ -177,9 +177,9 @@ def test_b28_bytes_that_are_no_row_are_a_miss(sqlite_world: World, which: str) -
 
 
 @pytest.mark.parametrize("which", ["truncated", "flipped-bit", "oversized", "forged-types"])
-def test_b28_damage_is_counted(sqlite_world: World, which: str) -> None:
+@on_sqlite
+def test_b28_damage_is_counted(world: World, which: str) -> None:
     """Damage shows as an error in the model's counts; a miss alone would hide it."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     world.warm(Hero, pk)
     ((key, value),) = world.backing.values().items()
@@ -188,6 +188,7 @@ def test_b28_damage_is_counted(sqlite_world: World, which: str) -> None:
     assert world.stats().models["Hero"].errors == 1
 
 
+@on_sqlite
 def test_b28_another_row_s_value_under_this_key(world: World) -> None:
     """A value that was moved, or met in a crossed reply, is not this row."""
     first, second = world.store(Hero(name="Ann"), Hero(name="Eve"))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import StatementError
 
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Day, Hero, Seat, Token, Word
 
 STRANGE = [
@@ -30,10 +30,11 @@ STRANGE = [
 
 
 @pytest.mark.parametrize("key", STRANGE)
-def test_b02_strange_text_keys_are_hits(sqlite_world: World, key: str) -> None:
+@on_sqlite
+def test_b02_strange_text_keys_are_hits(world: World, key: str) -> None:
     """Whatever a text key is made of, its second get is a hit on its own row."""
-    pk = sqlite_world.store(Word(id=f"{sqlite_world.fresh}{key}", name=key))
-    assert sqlite_world.warm(Word, pk).name == key
+    pk = world.store(Word(id=f"{world.fresh}{key}", name=key))
+    assert world.warm(Word, pk).name == key
 
 
 def test_b02_text_keys_on_every_database(world: World) -> None:
@@ -46,12 +47,13 @@ def test_b02_text_keys_on_every_database(world: World) -> None:
     assert len(world.backing.values()) == len(keys)
 
 
-def test_b02_a_key_of_ten_kilobytes(sqlite_world: World) -> None:
+@on_sqlite
+def test_b02_a_key_of_ten_kilobytes(world: World) -> None:
     """A long key is a hit; one that differs in its last letter is another row."""
-    long = sqlite_world.fresh + "x" * 10_000
-    sqlite_world.store(Word(id=long + "a", name="a"), Word(id=long + "b", name="b"))
-    assert sqlite_world.warm(Word, long + "a").name == "a"
-    assert sqlite_world.warm(Word, long + "b").name == "b"
+    long = world.fresh + "x" * 10_000
+    world.store(Word(id=long + "a", name="a"), Word(id=long + "b", name="b"))
+    assert world.warm(Word, long + "a").name == "a"
+    assert world.warm(Word, long + "b").name == "b"
 
 
 def test_b02_a_text_key_and_the_number_that_looks_like_it(world: World) -> None:
@@ -66,15 +68,16 @@ def test_b02_a_text_key_and_the_number_that_looks_like_it(world: World) -> None:
     assert type(world.hit(Word, word).id) is str
 
 
-def test_b02_true_is_not_the_hero_one(sqlite_world: World) -> None:
+@on_sqlite
+def test_b02_true_is_not_the_hero_one(world: World) -> None:
     """`get(Hero, True)` goes to the database and leaves the entry of 1 alone."""
-    if sqlite_world.row(Hero, 1) is None:
-        sqlite_world.store(Hero(id=1, name="first"))
-    before = sqlite_world.warm(Hero, 1)
-    assert sqlite_world.miss(Hero, True).name == before.name
-    after = sqlite_world.hit(Hero, 1)
+    if world.row(Hero, 1) is None:
+        world.store(Hero(id=1, name="first"))
+    before = world.warm(Hero, 1)
+    assert world.miss(Hero, True).name == before.name
+    after = world.hit(Hero, 1)
     assert (type(after.id), after.name) == (int, before.name)
-    assert len(sqlite_world.backing.values()) == 1
+    assert len(world.backing.values()) == 1
 
 
 def test_b02_a_uuid_and_its_spellings_are_one_entry(world: World) -> None:
@@ -108,6 +111,7 @@ def _get_by_string(world: World, key: uuid.UUID) -> None:
         assert world.get(Token, str(key)).id == key
 
 
+@on_sqlite
 def test_b02_a_commit_reaches_every_spelling(world: World) -> None:
     """After a write through the UUID the string reads the new value."""
     key = uuid.uuid4()
@@ -137,6 +141,7 @@ SPELLINGS: list[Any] = [
 ]
 
 
+@on_sqlite
 def test_b02_spellings_of_a_composite_key_are_one_entry(world: World) -> None:
     """Tuple, list, dict in any order, and the name of a synonym."""
     row, number = int(world.fresh[:6], 16), "7a"
@@ -172,11 +177,12 @@ def test_b02_a_key_that_the_collation_takes_for_another(world: World) -> None:
         assert (found and found.name) == (row and row["name"])
 
 
-def test_b02_a_string_for_an_integer(sqlite_world: World) -> None:
+@on_sqlite
+def test_b02_a_string_for_an_integer(world: World) -> None:
     """`get(Hero, "1")` gives what SQLAlchemy gives, and stores nothing under a second key."""
-    pk = sqlite_world.store(Hero(name="Ann"))
-    sqlite_world.warm(Hero, pk)
-    with sqlite_world.one_select():
-        found = sqlite_world.get(Hero, str(pk))
+    pk = world.store(Hero(name="Ann"))
+    world.warm(Hero, pk)
+    with world.one_select():
+        found = world.get(Hero, str(pk))
     assert found is None or found.id == pk
-    assert len(sqlite_world.backing.values()) == 1
+    assert len(world.backing.values()) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Badge, Errand, Hero, Town
 
 # B3: uncommitted data
@@ -27,6 +27,7 @@ def test_b03_a_flushed_row_comes_from_the_database_for_its_writer_only(world: Wo
     assert world.hit(Hero, pk).name == "Bea"
 
 
+@on_sqlite
 def test_b03_a_row_read_back_by_its_writer_is_not_stored(world: World) -> None:
     """A cold row that its writer flushed and read again is in nobody else's cache."""
     pk = world.store(Hero(name="Ann"))
@@ -53,6 +54,7 @@ def test_b03_after_any_write_a_connection_fills_nothing(world: World) -> None:
         assert world.miss(Hero, pk).name == "Ann"
 
 
+@on_sqlite
 def test_b03_the_next_transaction_of_a_session_fills_again(world: World) -> None:
     """After the commit the same session stores what it reads."""
     pk = world.store(Hero(name="Ann"))
@@ -78,6 +80,7 @@ def test_b04_a_transaction_that_is_not_committed_changes_nothing(world: World, e
     assert world.hit(Hero, pk).name == "Ann" == world.row(Hero, pk)["name"]
 
 
+@on_sqlite
 def test_b04_a_session_reads_the_cache_again_after_its_rollback(world: World) -> None:
     """What was touched is forgotten with the transaction, on the same session and connection."""
     pk = world.store(Hero(name="Ann"))
@@ -157,6 +160,7 @@ def test_b05_a_rolled_back_savepoint_takes_only_its_own_level_along(world: World
     assert world.miss(Hero, outer).name == "Cid"
 
 
+@on_sqlite
 def test_b05_a_rollback_of_the_root_forgets_released_savepoints(world: World) -> None:
     """A released savepoint under a root that is rolled back changed nothing."""
     outer, inner = world.store(Hero(name="Ann"), Hero(name="Bea"))
@@ -170,6 +174,7 @@ def test_b05_a_rollback_of_the_root_forgets_released_savepoints(world: World) ->
     assert world.hit(Hero, inner).name == "Bea" == world.row(Hero, inner)["name"]
 
 
+@on_sqlite
 def test_b05_deep_savepoints_merge_level_by_level(world: World) -> None:
     """Of three levels the middle one is rolled back, and the innermost with it."""
     keys = world.store(*(Hero(name="Ann") for _ in range(3)))

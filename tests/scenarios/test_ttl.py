@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 
 from sqlmodel_cache import ConfigurationError, cached_sessionmaker
-from tests.scenarios.harness import World
+from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Brief, Fleeting, Hero, Town, Wavering
 
 NOON = dt.datetime(2031, 5, 4, 12, 0, 0)
@@ -70,9 +70,9 @@ def test_ttl_in_redis_is_exact(make_world: MakeWorld) -> None:
 
 
 @pytest.mark.parametrize("layer", ["call", "session", "engine", "factory"])
-def test_ttl_layers_of_execution_options(sqlite_world: World, layer: str) -> None:
+@on_sqlite
+def test_ttl_layers_of_execution_options(world: World, layer: str) -> None:
     """An option counts wherever it is set."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     with freeze_time(NOON) as time:
         with _session_with(world, layer, {"cache_ttl": 9}) as session:
@@ -84,9 +84,9 @@ def test_ttl_layers_of_execution_options(sqlite_world: World, layer: str) -> Non
         world.miss(Hero, pk)
 
 
-def test_ttl_of_the_innermost_layer_wins(sqlite_world: World) -> None:
+@on_sqlite
+def test_ttl_of_the_innermost_layer_wins(world: World) -> None:
     """Call before session, session before engine."""
-    world = sqlite_world
     engine = world.engine.execution_options(cache_ttl=1)
     first, second = world.store(Hero(name="Ann"), Hero(name="Bea"))
     with freeze_time(NOON) as time:
@@ -100,9 +100,9 @@ def test_ttl_of_the_innermost_layer_wins(sqlite_world: World) -> None:
 
 
 @pytest.mark.parametrize("layer", ["call", "engine", "factory"])
-def test_cache_false_at_every_layer(sqlite_world: World, layer: str) -> None:
+@on_sqlite
+def test_cache_false_at_every_layer(world: World, layer: str) -> None:
     """And an inner `cache=True` lifts an outer `cache=False`."""
-    world = sqlite_world
     pk = world.store(Hero(name="Ann"))
     world.warm(Hero, pk)
     with _session_with(world, layer, {"cache": False}) as session:
@@ -143,6 +143,7 @@ def test_ttl_of_zero_stores_nothing(make_world: MakeWorld, any_store: Where) -> 
     assert world.backing.values() == {}
 
 
+@on_sqlite
 def test_ttl_of_zero_in_a_call_still_reads(world: World) -> None:
     """`cache_ttl` is for what the call stores; what is there may be used."""
     pk = world.store(Hero(name="Ann"))
@@ -150,11 +151,12 @@ def test_ttl_of_zero_in_a_call_still_reads(world: World) -> None:
     world.hit(Hero, pk, execution_options={"cache_ttl": 0})
 
 
-def test_ttl_of_a_model_of_zero_and_a_call_that_wants_more(sqlite_world: World) -> None:
+@on_sqlite
+def test_ttl_of_a_model_of_zero_and_a_call_that_wants_more(world: World) -> None:
     """The call's word counts for a model that stores nothing by itself."""
-    pk = sqlite_world.store(Fleeting(name="f"))
-    sqlite_world.miss(Fleeting, pk, execution_options={"cache_ttl": 60})
-    assert sqlite_world.hit(Fleeting, pk).name == "f"
+    pk = world.store(Fleeting(name="f"))
+    world.miss(Fleeting, pk, execution_options={"cache_ttl": 60})
+    assert world.hit(Fleeting, pk).name == "f"
 
 
 def test_ttl_a_refill_reads_what_changed_meanwhile(make_world: MakeWorld, any_store: Where) -> None:
@@ -182,9 +184,9 @@ def test_negative_ttl_is_its_own(make_world: MakeWorld, any_store: Where) -> Non
         assert world.miss(Town, pk) is None
 
 
-def test_negative_ttl_and_a_row_that_comes_from_outside(sqlite_world: World) -> None:
+@on_sqlite
+def test_negative_ttl_and_a_row_that_comes_from_outside(world: World) -> None:
     """After the negative TTL a row that the library never saw written is found."""
-    world = sqlite_world
     pk = int(world.fresh[:7], 16)
     with freeze_time(NOON) as time:
         world.get(Town, pk)
@@ -216,10 +218,11 @@ def test_without_jitter_lives_are_exact(make_world: MakeWorld) -> None:
 
 
 @pytest.mark.parametrize("value", [-1, "5", 1.5, True, None])
-def test_a_ttl_that_is_none_is_refused(sqlite_world: World, value: object) -> None:
+@on_sqlite
+def test_a_ttl_that_is_none_is_refused(world: World, value: object) -> None:
     """Anything but a whole number of seconds is a ConfigurationError."""
-    pk = sqlite_world.store(Hero(name="Ann"))
+    pk = world.store(Hero(name="Ann"))
     with pytest.raises(ConfigurationError, match="cache_ttl"):
-        sqlite_world.get(Hero, pk, execution_options={"cache_ttl": value})
+        world.get(Hero, pk, execution_options={"cache_ttl": value})
     with pytest.raises(ConfigurationError, match="cache="):
-        sqlite_world.get(Hero, pk, execution_options={"cache": "no"})
+        world.get(Hero, pk, execution_options={"cache": "no"})
