@@ -1,0 +1,65 @@
+"""Reads, each judged against what was certain when it began."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from sqlmodel_cache import get_many
+from tests.coherence.board import Known, Slot
+from tests.coherence.table import Item
+
+
+class Judge:
+    """Says of what was read whether it is stale, counts it, and keeps the evidence of the first."""
+
+    def __init__(self, slot: Slot, evidence: Path) -> None:
+        self._slot = slot
+        self._evidence = evidence
+        self._left = 20
+
+    def judge(self, row: int, known: Known, item: Item | None) -> None:
+        """Judge one read of `row` that began after `known` was true."""
+        slot = self._slot
+        slot.count("operations")
+        if item is None:
+            slot.count("absent")
+            version, hit = max(slot.board.gone[row]), False
+        else:
+            version, hit = item.version, item.from_cache
+            if version > known.seen:
+                slot.saw(row, version)
+            slot.count("hits" if hit else "database")
+            if hit and known.near:
+                slot.count("near")
+        if version >= known.seen:
+            return
+        if item is not None and not hit:
+            slot.count("stale_database")  # impossible: the harness itself would be wrong
+        else:
+            slot.count("stale_s1")
+            if version < known.returned:
+                slot.count("stale_s2")
+        self.report("stale", row=row, read=version, hit=hit, absent=item is None,
+                    seen=known.seen, returned=known.returned)  # fmt: skip
+
+    def report(self, what: str, **facts: Any) -> None:
+        """Append to the evidence of this run, a few lines per actor."""
+        if self._left:
+            self._left -= 1
+            with self._evidence.open("a") as file:
+                file.write(json.dumps({"what": what, "slot": self._slot.number, **facts}) + "\n")
+
+    def get(self, session: Session, row: int, **arguments: Any) -> None:
+        """Read one row by `session.get`."""
+        known = self._slot.board.known(row)
+        self.judge(row, known, session.get(Item, row, **arguments))
+
+    def get_many(self, session: Session, rows: list[int]) -> None:
+        """Read rows in one round trip."""
+        known = [self._slot.board.known(row) for row in rows]
+        for row, before, item in zip(rows, known, get_many(session, Item, rows), strict=True):
+            self.judge(row, before, item)

@@ -1,0 +1,69 @@
+"""What one run is made of; pickled to every process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.coherence.flaws import FLAWS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One run of the harness.
+
+    `threads` and `tasks` are numbers of actors: one process per item, of which a thread each, or
+    the tasks of one loop. `writes` is the share of operations that write. Times are in seconds,
+    `fence` in milliseconds. `flaw` names a canary. In a `share` of cases a delay of up to `dawdle` is put
+    into each window: between SELECT and fill, fence and COMMIT, COMMIT and release. `whole` is the
+    share of writes that name no key. A run ends early once a counter of
+    the board is `enough`.
+    """
+
+    folder: Path
+    database: str
+    redis: str
+    prefix: str
+    rows: int = 16
+    threads: tuple[int, ...] = (2, 2, 2)
+    tasks: tuple[int, ...] = (8, 8)
+    writes: float = 0.12
+    seconds: float = 10.0
+    share: float = 0.2
+    dawdle: float = 0.002
+    whole: float = 0.01
+    enough: tuple[str, int] | None = None
+    fence: int | None = None
+    flaw: str | None = None
+    abort: bool = False
+    deletions: bool = True
+    seed: int = 1
+
+    @property
+    def board(self) -> Path:
+        """The file with the shared words."""
+        return self.folder / "board"
+
+    @property
+    def evidence(self) -> Path:
+        """The file in which actors report what they found, a JSON object per line."""
+        return self.folder / "evidence.jsonl"
+
+    def canary(self, name: str, *, broken: bool = True) -> Settings:
+        """Return the run in which the flaw `name` shows, or its control without the flaw."""
+        flaw = FLAWS[name]
+        return replace(
+            self,
+            flaw=name if broken else None,
+            fence=flaw.fence,
+            whole=flaw.whole,
+            share=0.5,
+            dawdle=0.005,
+            prefix=f"{self.prefix}-{name.replace(' ', '-')}-{broken:d}",
+            folder=self.folder / f"{name.replace(' ', '-')}-{broken:d}",
+        )
+
+    @property
+    def slots(self) -> int:
+        """Columns of the board: one per thread, one per loop, one to spare."""
+        return sum(self.threads) + len(self.tasks) + 1

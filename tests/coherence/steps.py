@@ -1,0 +1,176 @@
+"""The named steps of a commit, and what can be made to happen at each: a delay, or the end.
+
+Hooks stand inside the library's own wrappers (a dialect's `do_commit` is wrapped before the library
+wraps it) or around a transport's `perform`; the library knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable
+from functools import wraps
+from typing import Any, Final
+
+import wrapt
+
+from sqlmodel_cache.orm import lookup, many
+from sqlmodel_cache.orm._sqlalchemy import await_, in_greenlet
+from sqlmodel_cache.protocol.ops import Fence, Release
+from sqlmodel_cache.transport.async_ import RedisAsyncTransport
+from sqlmodel_cache.transport.lines import RedisLineTransport
+from tests.coherence.board import Slot
+
+STEPS: Final = (
+    "after flush",
+    "before fence",
+    "between fences",
+    "after fence",
+    "COMMIT sent",
+    "after COMMIT",
+    "between releases",
+    "after release",
+)
+
+_PENDING: Final = "coherence"
+_armed: dict[str, signal.Signals] = {}
+
+
+def arm(step: str, number: signal.Signals = signal.SIGKILL) -> None:
+    """Have this process send itself a signal when it next reaches `step`."""
+    assert step in STEPS
+    _armed[step] = number
+
+
+def is_armed(step: str) -> bool:
+    """Tell whether something is to happen at `step`."""
+    return step in _armed
+
+
+def reach(step: str) -> None:
+    """Say that `step` is reached."""
+    if _armed and step in _armed:
+        os.kill(os.getpid(), _armed.pop(step))
+
+
+def pause(seconds: float) -> None:
+    """Let time pass, for other tasks too."""
+    if in_greenlet():
+        await_(asyncio.sleep(seconds))
+    else:
+        time.sleep(seconds)
+
+
+def promise(session: Any, slot: Slot, versions: Iterable[tuple[int, int]]) -> None:
+    """Note what the commit of `session`'s transaction will make visible."""
+    session.connection().info[_PENDING] = (slot, tuple(versions))
+
+
+def watch_commits(engine: Any, before: Callable[[], None], after: Callable[[], None]) -> None:
+    """Publish what each commit made visible as soon as the server's reply to COMMIT is in.
+
+    Call it before the engine's first use: the library wraps what it finds. `before` runs between
+    fence and COMMIT, `after` between the reply and the release.
+    """
+
+    def do_commit(commit: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+        connection = args[0]
+        pending = connection.info.pop(_PENDING, None)
+        before()
+        if pending is not None and "COMMIT sent" in _armed:
+            send_commit(connection)
+            reach("COMMIT sent")
+        commit(*args, **kwargs)
+        if pending is not None:
+            slot, versions = pending
+            for row, version in versions:
+                slot.replied(row, version)
+            reach("after COMMIT")
+        after()
+
+    wrapt.wrap_function_wrapper(engine.dialect, "do_commit", do_commit)
+
+
+def send_commit(connection: Any) -> None:
+    """Send COMMIT over a psycopg connection and wait for no reply."""
+    server = connection.driver_connection.pgconn
+    server.send_query(b"COMMIT")
+    while server.flush():
+        time.sleep(0)
+
+
+def watch_transports() -> None:
+    """Say which step is reached, and do fences and releases of several rows one after another."""
+    for cls in (RedisLineTransport, RedisAsyncTransport):
+        cls.perform = (_asynchronous if cls is RedisAsyncTransport else _synchronous)(cls.perform)
+
+
+def _names(op: Any) -> tuple[str, str, str]:
+    if type(op) is Fence:
+        return "before fence", "between fences", "after fence"
+    return "after COMMIT", "between releases", "after release"
+
+
+def _first(op: Any) -> Any:
+    if type(op) is Fence:
+        return Fence(op.writer, op.entries[:1], (), op.duration)
+    return Release(op.writer, op.entries[:1], ())
+
+
+def _synchronous(perform: Any) -> Any:
+    @wraps(perform)
+    def stepwise(self: Any, op: Any) -> Any:
+        if not _armed or type(op) not in (Fence, Release):
+            return perform(self, op)
+        before, between, after = _names(op)
+        reach(before)
+        if between in _armed and len(op.entries) > 1:
+            perform(self, _first(op))
+            reach(between)
+        reply = perform(self, op)
+        reach(after)
+        return reply
+
+    return stepwise
+
+
+def _asynchronous(perform: Any) -> Any:
+    @wraps(perform)
+    async def stepwise(self: Any, op: Any) -> Any:
+        if not _armed or type(op) not in (Fence, Release):
+            return await perform(self, op)
+        before, between, after = _names(op)
+        reach(before)
+        if between in _armed and len(op.entries) > 1:
+            await perform(self, _first(op))
+            reach(between)
+        reply = await perform(self, op)
+        reach(after)
+        return reply
+
+    return stepwise
+
+
+def some_delay(rng: random.Random, share: float, longest: float) -> Callable[[], None]:
+    """Return a hook that pauses in `share` of its calls, up to `longest` seconds."""
+
+    def delay() -> None:
+        if rng.random() < share:
+            pause(rng.random() * longest)
+
+    return delay
+
+
+def delay_fills(delay: Callable[[], None]) -> None:
+    """Have every reader dawdle between its SELECT and its fill."""
+    settle = lookup.settle
+
+    @wraps(settle)
+    def dawdle(scope: Any, held: Any, row: Any) -> None:
+        delay()
+        settle(scope, held, row)
+
+    lookup.settle = many.settle = dawdle
