@@ -171,8 +171,8 @@ def _asks_for_more(options: Mapping[str, Any], arguments: Mapping[str, Any]) -> 
         return Bypass.OPTION
     if arguments.get("options"):
         return Bypass.LOADER_OPTIONS
-    populate = arguments.get("populate_existing")
-    if populate or (populate is None and options.get("populate_existing")):
+    # Either one counts: AsyncSession.get of 2.0 hands on an argument that nobody gave, False.
+    if arguments.get("populate_existing") or options.get("populate_existing"):
         return Bypass.POPULATE_EXISTING
     if arguments.get("with_for_update") not in (None, False):
         return Bypass.FOR_UPDATE
