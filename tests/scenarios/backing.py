@@ -12,6 +12,8 @@ from sqlmodel_cache.transport import MemoryTransport
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from sqlmodel_cache.protocol.ops import Op
+
 
 class Backing(Protocol):
     """A store: what `configure()` takes, and the raw values in it."""
@@ -144,7 +146,7 @@ class Faulty:
         """Put bytes under a key."""
         self.memory.overwrite(key, value)
 
-    def perform(self, op: object) -> Any:
+    def perform(self, op: Op) -> Any:
         """Carry out an operation, unless it is the one that fails."""
         if type(op) is self.fail_at:
             raise ConnectionError("unplugged")
@@ -157,7 +159,7 @@ class _FaultyPlain:
     def __init__(self, backing: Faulty) -> None:
         self._backing = backing
 
-    def perform(self, op: object) -> Any:
+    def perform(self, op: Op) -> Any:
         return self._backing.perform(op)
 
 
@@ -165,7 +167,7 @@ class _FaultyAsync:
     def __init__(self, backing: Faulty) -> None:
         self._backing = backing
 
-    async def perform(self, op: object) -> Any:
+    async def perform(self, op: Op) -> Any:
         if type(op) is self._backing.hang_at:
             self._backing.hanging.set()
             await self._backing.go_on.wait()

@@ -364,7 +364,7 @@ for _dialect, _statements in _TRIGGERS.items():
         event.listen(
             Base.metadata.tables["scenario_invoice"],
             "after_create",
-            DDL(_statement).execute_if(dialect=_dialect),
+            DDL(_statement).execute_if(dialect=_dialect),  # type: ignore[no-untyped-call]
         )
 
 

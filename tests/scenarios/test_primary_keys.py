@@ -102,8 +102,10 @@ def test_b02_a_uuid_asked_for_by_string_first(world: World) -> None:
 
 
 def _get_by_string(world: World, key: uuid.UUID) -> None:
-    """Ask a cold cache by a string; SQLAlchemy has SQLite refuse those, cache or no cache."""
-    if world.database == "sqlite":
+    """Ask a cold cache by a string; some dialects refuse those, cache or no cache."""
+    try:
+        world.get(Token, str(key), execution_options={"cache": False})
+    except StatementError:
         with pytest.raises(StatementError):
             world.get(Token, str(key))
         world.get(Token, key)

@@ -211,3 +211,23 @@ def test_b05_what_a_driver_makes_durable_at_a_release_is_published(
         getattr(session, ending)()
     assert world.get(Hero, pk).name == world.row(Hero, pk)["name"]
     assert world.hit(Hero, pk).name == world.row(Hero, pk)["name"]
+
+
+# AUTOCOMMIT: each statement is durable at once
+
+
+def test_autocommit_is_published_statement_by_statement(world: World) -> None:
+    """Nobody reads the old row after the statement, though no COMMIT was sent yet."""
+    pk = world.store(Hero(name="Ann"))
+    world.warm(Hero, pk)
+    engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with world.session(bind=engine) as session:
+        hero = session.get(Hero, pk)
+        for name in ("Bea", "Cid"):
+            hero.name = name
+            session.flush()
+            assert world.row(Hero, pk)["name"] == name
+            assert world.get(Hero, pk).name == name
+        session.rollback()
+    assert world.get(Hero, pk).name == "Cid"
+    assert world.hit(Hero, pk).name == "Cid"
