@@ -114,7 +114,7 @@ class Rules:
         if (
             seen.value is not None
             and seen.epoch is not None
-            and verify(seen.value, seen.epoch) is not MISS
+            and self.is_current(seen.value, seen.epoch)
             and sha1(seen.value).hexdigest() != op.rejected
         ):
             return seen, store
@@ -123,6 +123,10 @@ class Rules:
         grant = store.lease or self.name_grant(op, fresh)
         epoch = store.epoch or self.mint(op, fresh)
         return Granted(epoch, grant), store._replace(lease=grant, epoch=epoch)
+
+    def is_current(self, value: bytes, epoch: bytes) -> bool:
+        """Tell whether a value was filled under this epoch."""
+        return verify(value, epoch) is not MISS
 
     def lease_is_fenced(self, store: Store) -> bool:
         """Tell whether a lease is refused."""
