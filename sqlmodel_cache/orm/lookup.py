@@ -15,6 +15,7 @@ from sqlmodel_cache import clock
 from sqlmodel_cache.codec import ABSENT, NEGATIVE, Unstorable, seal
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
+from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import Row, capturing
@@ -30,7 +31,6 @@ from sqlmodel_cache.transport.drive import ask
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from sqlmodel_cache.keys import Entry
 
 PATIENCE = read.Patience()
 NO_SUCH_ROW = Row(b"", NEGATIVE, bytes(8))
@@ -55,11 +55,14 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
         # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.
         return wrapped(*args, **kwargs)
     scope = decide(cache, binding, session, plan, options, kwargs)
-    if isinstance(scope, Bypass):
+    # `type(...) is` on the way to a hit: `isinstance` takes a detour by an enum's metaclass.
+    if type(scope) is not Scope:
+        assert isinstance(scope, Bypass)
         cache.tally.for_model(plan.name).bypass(scope)
         return wrapped(*args, **kwargs)
     entry = scope.at(pk)
-    if isinstance(entry, Bypass):
+    if type(entry) is not Entry:
+        assert isinstance(entry, Bypass)
         scope.reader.counters.bypass(entry)
         return wrapped(*args, **kwargs)
     return _look_up(scope, entry, pk, partial(wrapped, *args, **kwargs))
@@ -121,7 +124,7 @@ def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
     """Return the instance that a hit stands for; `load` is for one that is here already."""
     if found is NO_ROW:
         return None
-    assert isinstance(found, Found)
+    assert type(found) is Found
     incomplete = found.partial_row and any(value is ABSENT for value in found.values)
     if incomplete and _sqlalchemy.in_greenlet():
         return load()  # an attribute that loads on access would raise MissingGreenlet

@@ -7,7 +7,8 @@ its own columns of it, and treats a view that has too few of them as a miss.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -21,7 +22,7 @@ from sqlmodel_cache.codec import (
     Undecodable,
     unseal,
 )
-from sqlmodel_cache.codec.envelope import ANNOTATED
+from sqlmodel_cache.codec.envelope import ANNOTATED, Envelope
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm.hydrate import Hydrator
 from sqlmodel_cache.orm.keying import pk_codec
@@ -53,7 +54,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
 class Shape:
     """One view as payloads carry it."""
 
-    __slots__ = ("codec", "pk", "view")
+    __slots__ = ("codec", "identity", "view")
 
     def __init__(self, plan: Plan, view: View, dialect: Any, converter: Any) -> None:
         self.view = view
@@ -61,7 +62,7 @@ class Shape:
         columns = [ColumnSpec(prop.key, prop.columns[0].type) for prop in view.columns]
         self.codec = RowCodec(columns, dialect, converter, identity=identity)
         order = [prop.key for prop in view.columns]
-        self.pk = tuple(
+        self.identity = _picker(
             order.index(view.mapper.get_property_by_column(column).key)
             for column in view.mapper.primary_key
         )
@@ -97,7 +98,7 @@ class Reader:
     def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
         """Return a `Found`, NO_ROW, or read.MISS for what is unusable."""
         envelope = unseal(entry.value, value, epoch)
-        if isinstance(envelope, Miss):
+        if type(envelope) is not Envelope:
             if envelope not in _EXPECTED:
                 self.counters.errors += 1
             return read.MISS
@@ -117,7 +118,7 @@ class Reader:
         except Undecodable:
             self.counters.errors += 1
             return read.MISS
-        identity = tuple([values[position] for position in shape.pk])
+        identity = shape.identity(values)
         partial_row = bool(envelope.flags & ANNOTATED or shape.codec.unstorable)
         return Found(hydrator, identity, values, partial_row)
 
@@ -153,6 +154,14 @@ class Reader:
         straight = positions == tuple(range(len(order)))
         hydrator = Hydrator(asked, wanted, None if straight else positions)
         self._by_fingerprint.setdefault(shape.codec.fingerprint, (shape, hydrator))
+
+
+def _picker(positions: Iterable[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """Return a function that takes the values at `positions` out of a row."""
+    first, *others = positions
+    if others:
+        return itemgetter(first, *others)
+    return lambda values: (values[first],)
 
 
 def stored_values(shape: Shape, loaded: dict[str, Any]) -> Sequence[Any]:
