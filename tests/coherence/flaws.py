@@ -1,4 +1,4 @@
-"""CANARIES. Each breaks the library on purpose, in a worker process, so that the harness must see it.
+"""CANARIES. Each breaks the library in a worker process, so that the harness must see it.
 
 Nothing here is ever part of the library. A flaw replaces one of the atomic steps (the Lua that both
 Redis transports send) or one function of the ORM floor. The right protocol, run with the very same
@@ -103,12 +103,12 @@ def _no_lease() -> None:
 
 
 def _conditional_release() -> None:
-    """A release that forgets the row only if its fence is still there."""
+    """Forget the row at release only if the fence is still there."""
     _script("RELEASE", _RELEASE_MINE)
 
 
 def _epoch_only_after() -> None:
-    """A whole model is forgotten after its COMMIT only."""
+    """Forget a whole model after its COMMIT only."""
     _script("MODEL_FENCE", _MODEL_FENCE_WITHOUT_EPOCH)
 
 
@@ -134,7 +134,7 @@ def _fence_before_flush() -> None:
 
 
 def _old_snapshot() -> None:
-    """A snapshot counts as the newest state: it reads from the cache and fills it."""
+    """Take a snapshot for the newest state: it reads from the cache and fills it."""
     level_of = isolation.level_of
 
     def pretended(bind: Any, connection: Any) -> str | None:

@@ -17,7 +17,11 @@ START: Final = 60.0  # seconds, on a busy machine
 # Children of a server that has imported everything: a new worker costs milliseconds, and what it
 # inherits has no configuration, no engine and no connection.
 PROCESSES: Any = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.coherence.worker"])
+PROCESSES.set_forkserver_preload(
+    ["tests.coherence.victims", "asyncpg", "psycopg", "redis.asyncio",
+     "sqlalchemy.dialects.postgresql.asyncpg", "sqlalchemy.dialects.postgresql.psycopg",
+     "sqlmodel_cache.transport.lines"]
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

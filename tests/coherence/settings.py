@@ -13,11 +13,11 @@ class Settings:
     """One run of the harness.
 
     `threads` and `tasks` are numbers of actors: one process per item, of which a thread each, or
-    the tasks of one loop. `writes` is the share of operations that write. Times are in seconds,
-    `fence` in milliseconds. `flaw` names a canary. In a `share` of cases a delay of up to `dawdle` is put
-    into each window: between SELECT and fill, fence and COMMIT, COMMIT and release. `whole` is the
-    share of writes that name no key. A run ends early once a counter of
-    the board is `enough`.
+    the tasks of one loop. `writes` is the share of operations that write, `whole` the share of
+    writes that name no key. In a `share` of cases a delay of up to `dawdle` is put into each
+    window: between SELECT and fill, fence and COMMIT, COMMIT and release. Between two operations
+    an actor pauses for `idle`. A run ends early once a counter of the board is `enough`. Times are
+    in seconds, `fence` in milliseconds. `flaw` names a canary.
     """
 
     folder: Path
@@ -32,6 +32,7 @@ class Settings:
     share: float = 0.2
     dawdle: float = 0.002
     whole: float = 0.01
+    idle: float = 0.0
     enough: tuple[str, int] | None = None
     fence: int | None = None
     flaw: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from sqlalchemy import create_engine, event, insert
-from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, InstanceState, Mapped, configure_mappers, mapped_column
 
 from sqlmodel_cache import CacheConfig
 
@@ -33,6 +33,9 @@ def _mark(state: InstanceState[Any], context: object) -> None:
 
 
 event.listen(Item, "load", _mark, raw=True)
+
+
+configure_mappers()  # once, for all that are forked from here
 
 
 def make_table(url: str, rows: int) -> None:

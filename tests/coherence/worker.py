@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 import traceback
 from functools import partial
 from typing import Any, Final
@@ -114,6 +115,7 @@ def run_threads(settings: Settings, first_slot: int, number: int, seed: int) -> 
     def act(actor: Actor) -> None:
         actor.slot.count("ready")
         while not board.over:
+            time.sleep(settings.idle)
             try:
                 with Session(engine) as session:
                     actor.turn(session)
@@ -149,6 +151,7 @@ def run_tasks(settings: Settings, slot: int, number: int, seed: int) -> None:
     async def act(engine: Any, actor: Actor) -> None:
         actor.slot.count("ready")
         while not board.over:
+            await asyncio.sleep(settings.idle)
             try:
                 async with AsyncSession(engine) as session:
                     await session.run_sync(actor.turn)
