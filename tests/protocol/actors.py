@@ -18,7 +18,7 @@ from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import Get, Wait
-from sqlmodel_cache.protocol.read import Hit, Patience, abandon, after_miss, fill, lookup
+from sqlmodel_cache.protocol.read import Hit, Patience, Verify, abandon, fill, lookup
 from sqlmodel_cache.protocol.write import Publication
 from tests.protocol.model import encode, verify
 from tests.protocol.naming import names
@@ -46,12 +46,9 @@ class Commit:
 Script: TypeAlias = Generator[Any, Any, Any]
 
 
-def reader(*, missed: bool = False) -> Script:
-    """Read once; return the version of a hit. With `missed` its first Get lies behind it."""
-    if missed:
-        outcome = yield from after_miss(ENTRY, verify, None, PATIENCE)
-    else:
-        outcome = yield from lookup(ENTRY, verify, PATIENCE)
+def reader(verify: Verify) -> Script:
+    """Read once; return the version of a hit."""
+    outcome = yield from lookup(ENTRY, verify, PATIENCE)
     if isinstance(outcome, Hit):
         return outcome.found
     if (held := outcome.held) is None:
@@ -139,9 +136,9 @@ class Actor:
         return self._nodes[key]
 
 
-def reading(token: str, *, missed: bool = False, proposals: bytes = b"") -> Actor:
-    """Return a reader; with `missed` its first Get lies behind it."""
-    return Actor(lambda: reader(missed=missed), token, proposals=proposals)
+def reading(token: str, *, proposals: bytes = b"", verify: Verify = verify) -> Actor:
+    """Return a reader."""
+    return Actor(lambda: reader(verify), token, proposals=proposals)
 
 
 def writing(*publications: Publication) -> Actor:

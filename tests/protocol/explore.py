@@ -42,7 +42,10 @@ class Violation(AssertionError):
 
 
 class Explorer:
-    """Visits all that `readers` and `writers` can reach under some faults, breadth first."""
+    """Visits all that `readers` and `writers` can reach under some faults, breadth first.
+
+    Readers are alike, but for their tokens. Without `excused` there is no exception to S1.
+    """
 
     def __init__(
         self,

@@ -241,6 +241,13 @@ def test_a_broken_protocol_is_caught(wrong: str) -> None:
             world.explore(promise, flaw)
 
 
+def test_a_reader_that_ignores_the_epoch_is_caught() -> None:
+    """Its hit is judged, and not only what the store holds."""
+    readers = [reading(token, verify=lambda value, epoch: value[-1]) for token in ("r0", "r1")]
+    with pytest.raises(Violation, match=r"then r.: Get -> Reply\(value=b'"):
+        Explorer(Rules(), readers, [bulk("w0")]).run()
+
+
 def test_the_way_to_a_violation_is_told() -> None:
     """The shortest trace of the stale set that leases are for."""
     flaw, world, _ = BROKEN["an absent lock accepted in fill"]
