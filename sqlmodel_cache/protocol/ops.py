@@ -36,6 +36,8 @@ class Lease:
     """Ask for the right to fill one entry; answered by a `LeaseReply`.
 
     `token` is 32 random hex digits; `epoch` 12 bytes from which one is minted if none exists.
+    Its last 4 name the server's run, which the transport writes there if it knows it. If they
+    are not zero, an epoch that ends in others is none: it came back with an old dump.
     `rejected` is the SHA-1 hex digest of a value that the reader saw and could not use.
 
     What the store creates here is new each time, by its own clock, so that a late replay can
@@ -111,7 +113,10 @@ Op: TypeAlias = Get | GetMany | Lease | Fill | Abandon | Fence | Release | Wait
 
 @dataclass(slots=True, unsafe_hash=True)
 class Reply:
-    """What `Get` saw: the envelope and the current epoch, None where the key is absent."""
+    """What `Get` saw: the envelope and the current epoch, None where the key is absent.
+
+    An epoch that was minted in another run of the server is None too, if the transport knows.
+    """
 
     value: bytes | None
     epoch: bytes | None

@@ -22,6 +22,7 @@ from sqlmodel_cache.transport.commands import (
     plan_together,
     with_source,
 )
+from sqlmodel_cache.transport.runs import ANY, judged, marked
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
@@ -36,7 +37,12 @@ class RedisAsyncTransport:
 
     `client` must return bytes (no `decode_responses`) and come from redis-py 5 or later;
     anything else raises `ConfigurationError`.
+
+    Which connection serves a command is the client's secret, so values that come back with an
+    old dump or a replica that lagged are not noticed here; over a URL they are (see `runs`).
     """
+
+    _run = ANY
 
     def __init__(self, client: Redis) -> None:
         vet(client, transport="RedisAsyncTransport", is_async=True)
@@ -74,15 +80,19 @@ class RedisAsyncTransport:
         try:
             if type(op) is Get:  # the hot path: one plain command, no plan
                 entry = op.entry
-                value, epoch = await self._client.execute_command(
-                    "MGET", entry.value, entry.shard.epoch
-                )
+                replies, run = await self._send([("MGET", entry.value, entry.shard.epoch)])
+                value, epoch = replies[0]
+                if run != ANY and epoch is not None and epoch[8:] != run:
+                    epoch = None
                 return Reply(value, epoch)
-            what = plan(op, cluster=self._cluster)
-            replies: list[Any] = []
+            what = plan(marked(op, self._run), cluster=self._cluster)
+            replies = []
+            runs = set()
             for commands in what.pipelines:
-                replies += await self._send_known(commands)
-            return what.read(replies)
+                received, run = await self._send_known(commands)
+                replies += received
+                runs.add(run)
+            return judged(what.read(replies), runs)
         finally:
             self._under_way -= 1
 
@@ -126,19 +136,21 @@ class RedisAsyncTransport:
                 future.set_result(answer)
 
     async def _perform_together(self, ops: list[Op]) -> list[Any]:
-        what = plan_together(ops, cluster=self._cluster)
+        what = plan_together([marked(op, self._run) for op in ops], cluster=self._cluster)
         (commands,) = what.pipelines
-        replies = await self._send(commands, raise_on_error=False)
+        replies, run = await self._send(commands, raise_on_error=False)
+        runs = {run}
         unknown = [number for number, reply in enumerate(replies) if is_unknown_script(reply)]
         if unknown:
             again = with_source(commands[number] for number in unknown)
-            repeated = await self._send(again, raise_on_error=False)
+            repeated, run = await self._send(again, raise_on_error=False)
+            runs.add(run)
             for number, reply in zip(unknown, repeated, strict=True):
                 replies[number] = reply
-        answers: list[Any] = what.read(replies)
+        answers: list[Any] = judged(what.read(replies), runs)
         return answers
 
-    async def _send_known(self, commands: list[Command]) -> list[Any]:
+    async def _send_known(self, commands: list[Command]) -> tuple[list[Any], bytes]:
         try:
             return await self._send(commands)
         except Exception as error:
@@ -146,11 +158,13 @@ class RedisAsyncTransport:
                 raise
         return await self._send(with_source(commands))
 
-    async def _send(self, commands: list[Command], *, raise_on_error: bool = True) -> list[Any]:
+    async def _send(
+        self, commands: list[Command], *, raise_on_error: bool = True
+    ) -> tuple[list[Any], bytes]:
+        """Return the replies and the run of the server that gave them."""
         if len(commands) == 1 and raise_on_error:
-            return [await self._client.execute_command(*commands[0])]
+            return [await self._client.execute_command(*commands[0])], ANY
         async with self._client.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
-            replies: list[Any] = await pipe.execute(raise_on_error=raise_on_error)
-        return replies
+            return await pipe.execute(raise_on_error=raise_on_error), ANY

@@ -3,7 +3,8 @@
 Bounded: past `LIMIT` rows their names are given up for the epochs of their shards, of which
 there are few. A daemon thread (a task, for an async-only store) retries while there is anything
 to do and is gone afterwards. Until then this process does not believe what the store says of
-these rows; others may, and `docs/consistency.md` says for how long.
+these rows; others may, and `docs/consistency.md` says for how long. A forked child begins with
+nothing: what waited at the fork is its parent's to publish.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from sqlmodel_cache.events import logger
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
 from sqlmodel_cache.transport.drive import adrive, drive
+from sqlmodel_cache.transport.forks import tell_of_forks
 
 if TYPE_CHECKING:
     from sqlmodel_cache.keys import Entry, Shard
@@ -43,6 +45,7 @@ class Backlog:
         self._failed_at = 0.0
         self._stop = threading.Event()
         self._worker: threading.Thread | asyncio.Task[None] | None = None
+        tell_of_forks(self)
 
     def __len__(self) -> int:
         return len(self._entries) + len(self._shards)
@@ -89,6 +92,17 @@ class Backlog:
         if left := len(self):
             self._on_lost(left)
             self._forget()
+
+    def after_fork(self) -> None:
+        """Begin with nothing in a forked child, where the worker does not live either."""
+        closed = self._stop.is_set()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        if closed:
+            self._stop.set()
+        self._worker = None
+        self._failed_at = 0.0
+        self._forget()
 
     def _give_up_names(self) -> None:
         """Forget whole shards instead of rows. Their fences run out by themselves."""

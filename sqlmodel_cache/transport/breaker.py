@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.protocol.ops import Fence, Release
+from sqlmodel_cache.transport.forks import tell_of_forks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,6 +74,11 @@ class Breaker:
         self._next_try = 0.0
         self._since = 0.0
         self._failures = 0
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """Keep what is known of the store in a forked child; forget who held the lock."""
+        self._lock = Lock()
 
     def __repr__(self) -> str:
         return f"<Breaker {self._state.value}>"

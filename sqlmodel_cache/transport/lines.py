@@ -6,13 +6,13 @@ stack of our own. What the pool would find out by a poll before each command (th
 in the meantime), we find out by trying: on a connection that has served before, an operation is
 sent once more over a new socket. Every operation can bear that (see `protocol.ops`).
 
-Invariant: a line in the stack has no reply under way; one that failed is disconnected, and
-redis-py connects it again when it is next used.
+Invariants: a line in the stack has no reply under way; one that failed is disconnected, and
+redis-py connects it again when it is next used. A line knows the run of its server before it
+serves anything (see `runs`).
 """
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -20,25 +20,65 @@ from redis.exceptions import ConnectionError as HungUpError
 from redis.exceptions import ResponseError
 
 from sqlmodel_cache.protocol.ops import Get, Op, Reply
+from sqlmodel_cache.transport.forks import tell_of_forks
+from sqlmodel_cache.transport.runs import ANY, ASK, run_in
 from sqlmodel_cache.transport.sync import RedisSyncTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from redis import Redis
 
     from sqlmodel_cache.transport.commands import Command
 
 
-class RedisLineTransport(RedisSyncTransport):
-    """Like `RedisSyncTransport`, for a client that nobody else uses and that does not retry."""
+class Line:
+    """A connection, and the run of the server at its other end."""
 
-    def __init__(self, client: Redis) -> None:
-        super().__init__(client)
-        self._idle: deque[Any] = deque()
-        self._pid = os.getpid()
+    __slots__ = ("__weakref__", "connection", "run")
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+        self.run = ANY
+
+    def learn(self, connection: Any) -> None:
+        """Ask who is there; redis-py calls this whenever it has connected again."""
+        self.run = ANY
+        connection.send_command(*ASK, check_health=False)
+        self.run = run_in(_reply(connection))  # an account that may not ask gets an error
+
+
+class RedisLineTransport(RedisSyncTransport):
+    """Like `RedisSyncTransport`, for a client that nobody else uses and that does not retry.
+
+    `build` makes it, and another one in a forked child. With `trust_failover` every run of the
+    server is as good as any.
+    """
+
+    def __init__(self, build: Callable[[], Redis], *, trust_failover: bool = False) -> None:
+        super().__init__(build())
+        self._build = build
+        self._trusting = trust_failover
+        self._idle: deque[Line] = deque()
+        self._of_parents: list[Any] = []
+        tell_of_forks(self)
+
+    def close(self) -> None:
+        """Close every connection made so far; the next operation connects anew."""
+        self._client.close()
+
+    def after_fork(self) -> None:
+        """Leave the parent's connections to it: both would read each other's replies."""
+        # Never collected: its pool's lock may be held by a thread that is not here.
+        self._of_parents.append(self._client)
+        lines, self._idle = self._idle, deque()
+        self._client = self._build()
+        for line in lines:
+            line.connection.disconnect()  # this process's copies of the sockets
 
     def get(self, key: str) -> bytes | None:
         """Return cached bytes or None if the key does not exist."""
-        found: bytes | None = self._send([("GET", key)])[0]
+        found: bytes | None = self._send([("GET", key)])[0][0]
         return found
 
     def set(self, key: str, value: bytes, ttl: int) -> None:
@@ -57,58 +97,71 @@ class RedisLineTransport(RedisSyncTransport):
             command = b"*3\r\n$4\r\nMGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (
                 len(key), key, len(epoch), epoch,
             )  # fmt: skip
-            return Reply(*self._exchange(command, 1)[0])
+            ((value, current),), run = self._exchange(command, 1)
+            if run != ANY and current is not None and current[8:] != run:
+                current = None
+            return Reply(value, current)
         return super().perform(op)
 
-    def _send(self, commands: list[Command]) -> list[Any]:
-        return self._exchange(b"".join(map(_packed, commands)), len(commands))
+    def _send(self, commands: list[Command]) -> tuple[list[Any], bytes]:
+        return self._exchange(b"".join(map(packed, commands)), len(commands))
 
-    def _exchange(self, packed: bytes, count: int) -> list[Any]:
-        """Send `count` commands and return their replies; raises the first that is an error."""
-        if self._pid != os.getpid():  # a forked child must not talk over its parent's sockets
-            self._idle, self._pid = deque(), os.getpid()
+    def _exchange(self, request: bytes, count: int) -> tuple[list[Any], bytes]:
+        """Send `count` commands; return their replies, or raise the first error, and the run."""
         try:
             line, served = self._idle.pop(), True
         except IndexError:
             line, served = self._new_line(), False
         try:
-            return _talk(line, packed, count)
-        except HungUpError:
-            if not served:
-                raise
-            return _talk(line, packed, count)
+            try:
+                replies = _talk(line.connection, request, count)
+            except HungUpError:
+                if not served:
+                    raise
+                replies = _talk(line.connection, request, count)
+            self._run = run = line.run
         finally:
             self._idle.append(line)
+        for reply in replies:
+            if isinstance(reply, ResponseError):
+                raise reply
+        return replies, run
 
-    def _new_line(self) -> Any:
+    def _new_line(self) -> Line:
         pool = self._client.connection_pool
         try:
-            return pool.get_connection()
+            connection = pool.get_connection()
         except TypeError:  # redis-py before 5.3 wants the name of a command
-            return pool.get_connection("MGET")
+            connection = pool.get_connection("MGET")
+        line = Line(connection)
+        if not self._trusting:
+            try:
+                connection.register_connect_callback(line.learn)
+                line.learn(connection)
+            except BaseException:
+                connection.disconnect()
+                pool.release(connection)
+                raise
+        return line
 
 
-def _talk(line: Any, packed: bytes, count: int) -> list[Any]:
+def _talk(connection: Any, request: bytes, count: int) -> list[Any]:
     try:
-        line.send_packed_command([packed], check_health=False)
-        replies = [_reply(line) for _ in range(count)]
+        connection.send_packed_command([request], check_health=False)
+        return [_reply(connection) for _ in range(count)]
     except BaseException:
-        line.disconnect()
+        connection.disconnect()
         raise
-    for reply in replies:
-        if isinstance(reply, ResponseError):
-            raise reply
-    return replies
 
 
-def _reply(line: Any) -> Any:
+def _reply(connection: Any) -> Any:
     try:
-        return line.read_response()
+        return connection.read_response()
     except ResponseError as error:
         return error
 
 
-def _packed(command: Command) -> bytes:
+def packed(command: Command) -> bytes:
     """Return a command as RESP, the Redis serialization protocol, has it."""
     parts = [part if type(part) is bytes else str(part).encode() for part in command]
     return b"*%d\r\n%b" % (

@@ -10,12 +10,10 @@ is left in them.
 from __future__ import annotations
 
 import logging
-import os
 from collections import OrderedDict
 from hashlib import sha1
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import ConfigurationError
@@ -34,6 +32,8 @@ from sqlmodel_cache.protocol.ops import (
     Release,
     Reply,
 )
+from sqlmodel_cache.transport.forks import tell_of_forks
+from sqlmodel_cache.transport.runs import ANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ class MemoryTransport:
         self.max_entries = max_entries
         self._forked = False
         self._empty()
-        _alive.add(self)
+        tell_of_forks(self)
 
     def __repr__(self) -> str:
         return f"<MemoryTransport {len(self._values)} of {self.max_entries} values>"
@@ -133,6 +133,8 @@ class MemoryTransport:
                 return _FENCED
             value = self.get(entry.value)
             epoch = self._epochs.get(entry.shard.epoch)
+            if epoch is not None and op.epoch[8:] not in (ANY, epoch[8:]):
+                epoch = None  # of another run
             if (
                 value is not None
                 and epoch is not None
@@ -261,6 +263,11 @@ class MemoryTransport:
             "not hear of commits elsewhere. Processes that share rows need redis://."
         )
 
+    def after_fork(self) -> None:
+        """Start empty in a forked child."""
+        self._empty()
+        self._forked = True
+
     def _empty(self) -> None:
         self._lock = Lock()
         self._values = OrderedDict()
@@ -278,14 +285,3 @@ _STEPS: Final[dict[type, Callable[[MemoryTransport, Any], Any]]] = {
     Fence: MemoryTransport._fence,
     Release: MemoryTransport._release,
 }
-
-_alive: Final[WeakSet[MemoryTransport]] = WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for transport in list(_alive):
-        transport._empty()
-        transport._forked = True
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -14,20 +14,23 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from sqlmodel_cache.transport.async_ import RedisAsyncTransport
+from sqlmodel_cache.transport.forks import tell_of_forks
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
     from sqlmodel_cache.protocol.ops import Op
+    from sqlmodel_cache.transport.async_lines import RedisAsyncLineTransport
 
 
 class _Tenant:
     """A loop's client, its transport, and the generator that closes it with the loop."""
 
-    def __init__(self, client: Any) -> None:
+    def __init__(self, client: Any, *, trust_failover: bool) -> None:
+        from sqlmodel_cache.transport.async_lines import RedisAsyncLineTransport
+
         self.client = client
-        self.transport = RedisAsyncTransport(client)
+        self.transport = RedisAsyncLineTransport(client, trust_failover=trust_failover)
         self.keeper = _close_with_loop(client)
 
 
@@ -39,12 +42,18 @@ async def _close_with_loop(client: Any) -> AsyncGenerator[None]:
 
 
 class PerLoopTransport:
-    """The full protocol for tasks of any event loop; `build` makes a client for a new loop."""
+    """The full protocol for tasks of any event loop; `build` makes a client for a new loop.
 
-    def __init__(self, build: Callable[[], Any]) -> None:
+    With `trust_failover` every run of the server is as good as any (see `runs`).
+    """
+
+    def __init__(self, build: Callable[[], Any], *, trust_failover: bool = False) -> None:
         self._build = build
+        self._trusting = trust_failover
         self._lock = Lock()
         self._tenants: WeakKeyDictionary[asyncio.AbstractEventLoop, _Tenant] = WeakKeyDictionary()
+        self._of_parents: list[Any] = []
+        tell_of_forks(self)
 
     def __repr__(self) -> str:
         return f"<PerLoopTransport {len(self._tenants)} event loops>"
@@ -85,7 +94,19 @@ class PerLoopTransport:
                 with self._lock:
                     self._tenants.setdefault(loop, tenant)
 
-    async def _here(self) -> RedisAsyncTransport:
+    def after_fork(self) -> None:
+        """Leave the parent's loops and connections to it.
+
+        An epoll object is shared across a fork: closing a transport in the child, or collecting
+        it, would make the parent's loop deaf on that connection.
+        """
+        self._lock = Lock()
+        tenants, self._tenants = dict(self._tenants), WeakKeyDictionary()
+        self._of_parents.append(tenants)
+        for tenant in tenants.values():
+            _hang_up(tenant.client, abort=False)
+
+    async def _here(self) -> RedisAsyncLineTransport:
         loop = asyncio.get_running_loop()
         with self._lock:
             dead = [other for other in self._tenants if other.is_closed()]
@@ -93,7 +114,7 @@ class PerLoopTransport:
             tenant = self._tenants.get(loop)
             new = tenant is None
             if tenant is None:
-                tenant = self._tenants[loop] = _Tenant(self._build())
+                tenant = self._tenants[loop] = _Tenant(self._build(), trust_failover=self._trusting)
         for other, left in gone:
             _evict(other, left)
         if new:
@@ -128,7 +149,7 @@ def _schedule_close(loop: asyncio.AbstractEventLoop, tenant: _Tenant) -> None:
     task.add_done_callback(_closing.discard)
 
 
-def _hang_up(client: Any) -> None:
+def _hang_up(client: Any, *, abort: bool = True) -> None:
     """Close the sockets of a client whose loop is closed, past asyncio, which would need it.
 
     Private names of redis-py 5 to 8 and of asyncio's selector transports in CPython 3.11 to
@@ -141,8 +162,9 @@ def _hang_up(client: Any) -> None:
             connection._writer = connection._reader = None
             if writer is None:
                 continue
-            with suppress(RuntimeError):  # marks it as closing, then misses the loop
-                writer.transport.abort()
+            if abort:
+                with suppress(RuntimeError):  # marks it as closing, then misses the loop
+                    writer.transport.abort()
             sock = writer.transport._sock
             if sock is not None:
                 writer.transport._sock = None

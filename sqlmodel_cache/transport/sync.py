@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel_cache.protocol.ops import Get, Op, Reply
 from sqlmodel_cache.transport.clients import is_cluster, vet
 from sqlmodel_cache.transport.commands import Command, is_unknown_script, plan, with_source
+from sqlmodel_cache.transport.runs import ANY, judged, marked
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -17,7 +18,12 @@ class RedisSyncTransport:
 
     `client` must return bytes (no `decode_responses`) and come from redis-py 5 or later;
     anything else raises `ConfigurationError`.
+
+    Which connection serves a command is the client's secret, so values that come back with an
+    old dump or a replica that lagged are not noticed here; over a URL they are (see `runs`).
     """
+
+    _run = ANY
 
     def __init__(self, client: Redis) -> None:
         vet(client, transport="RedisSyncTransport", is_async=False)
@@ -50,13 +56,16 @@ class RedisSyncTransport:
             entry = op.entry
             value, epoch = self._client.execute_command("MGET", entry.value, entry.shard.epoch)
             return Reply(value, epoch)
-        what = plan(op, cluster=self._cluster)
+        what = plan(marked(op, self._run), cluster=self._cluster)
         replies: list[Any] = []
+        runs = set()
         for commands in what.pipelines:
-            replies += self._send_known(commands)
-        return what.read(replies)
+            received, run = self._send_known(commands)
+            replies += received
+            runs.add(run)
+        return judged(what.read(replies), runs)
 
-    def _send_known(self, commands: list[Command]) -> list[Any]:
+    def _send_known(self, commands: list[Command]) -> tuple[list[Any], bytes]:
         try:
             return self._send(commands)
         except Exception as error:
@@ -64,11 +73,11 @@ class RedisSyncTransport:
                 raise
         return self._send(with_source(commands))
 
-    def _send(self, commands: list[Command]) -> list[Any]:
+    def _send(self, commands: list[Command]) -> tuple[list[Any], bytes]:
+        """Return the replies and the run of the server that gave them."""
         if len(commands) == 1:
-            return [self._client.execute_command(*commands[0])]
+            return [self._client.execute_command(*commands[0])], ANY
         with self._client.pipeline(transaction=False) as pipe:
             for command in commands:
                 pipe.execute_command(*command)
-            replies: list[Any] = pipe.execute()
-        return replies
+            return pipe.execute(), ANY

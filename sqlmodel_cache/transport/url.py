@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
 from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.transport.forks import tell_of_forks
 from sqlmodel_cache.transport.memory import MemoryTransport
 from sqlmodel_cache.transport.per_loop import PerLoopTransport
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from sqlmodel_cache.transport.sync import RedisSyncTransport
+    from sqlmodel_cache.transport.lines import RedisLineTransport
 
 TIME_OUT: Final = 0.5  # seconds, for a reply and for a connection
 _UNBOUNDED: Final = 2**31
@@ -48,38 +49,42 @@ class RedisPair:
     is_transport_pair: Final = True
     blocks: Final = True
 
-    def __init__(self, where: str, url: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, where: str, url: str, options: Mapping[str, Any], *, trust_failover: bool = False
+    ) -> None:
         self._where = where
         self._url = url
         self._options = dict(options)
+        self._trusting = trust_failover
         self._lock = Lock()
-        self._client: Any = None
-        self._sync: RedisSyncTransport | None = None
+        self._sync: RedisLineTransport | None = None
         self._async: PerLoopTransport | None = None
+        tell_of_forks(self)
 
     def __repr__(self) -> str:
         return f"<RedisPair {self._where}>"
 
     @property
-    def sync(self) -> RedisSyncTransport:
+    def sync(self) -> RedisLineTransport:
         """The transport for threads."""
         from sqlmodel_cache.transport.lines import RedisLineTransport
 
-        if self._sync is None:
-            with self._lock:
-                if self._client is None:
-                    self._client = self._build_sync()
-                self._sync = RedisLineTransport(self._client)
-        return self._sync
+        with self._lock:
+            if self._sync is None:
+                self._sync = RedisLineTransport(self._build_sync, trust_failover=self._trusting)
+            return self._sync
 
     @property
     def async_(self) -> PerLoopTransport:
         """The transport for tasks, of whatever event loop runs."""
-        if self._async is None:
-            with self._lock:
-                if self._async is None:
-                    self._async = PerLoopTransport(self._build_async)
-        return self._async
+        with self._lock:
+            if self._async is None:
+                self._async = PerLoopTransport(self._build_async, trust_failover=self._trusting)
+            return self._async
+
+    def after_fork(self) -> None:
+        """Forget who held the lock; the transports look after themselves."""
+        self._lock = Lock()
 
     def close(self) -> None:
         """Close every connection made so far; the pair can be used again afterwards.
@@ -87,9 +92,9 @@ class RedisPair:
         Those of an event loop that runs at the moment close in its next turn.
         """
         with self._lock:
-            client, self._client, self._sync = self._client, None, None
-        if client is not None:
-            client.close()
+            sync, self._sync = self._sync, None
+        if sync is not None:
+            sync.close()
         if self._async is not None:
             self._async.close()
 
@@ -122,6 +127,10 @@ def open_url(url: str) -> TransportPair:
 
     `memory://?max_entries=5000`, `redis://user:password@host:6379/0?socket_timeout=0.2`,
     `rediss://...?ssl_ca_certs=...`, `unix:///path/to/socket?db=1`. Time-outs are in seconds.
+
+    Values that come back with an old dump, or with a replica that lagged, are misses; for this
+    each new connection sends one `INFO`. `trust_failover=1` takes them for good, and is needed
+    behind a proxy that spreads one connection over several servers.
 
     Raises `ConfigurationError` for an unknown scheme or option and for a value of a wrong type.
     """
@@ -156,7 +165,10 @@ def open_url(url: str) -> TransportPair:
         "protocol": 2,
     }
     address = f"{scheme}://{parts.netloc}{parts.path}"
-    return RedisPair(f"{scheme}://{host}", address, {**defaults, **options})
+    trust_failover = options.pop("trust_failover", False)
+    return RedisPair(
+        f"{scheme}://{host}", address, {**defaults, **options}, trust_failover=trust_failover
+    )
 
 
 def _check_database(scheme: str, path: str) -> None:
@@ -206,6 +218,7 @@ _SOCKET: Final[dict[str, Callable[[str], Any]]] = {
     "socket_connect_timeout": _seconds,
     "max_connections": _count,
     "protocol": _protocol,
+    "trust_failover": _yes,
 }
 _TCP: Final[dict[str, Callable[[str], Any]]] = {**_SOCKET, "socket_keepalive": _yes}
 _OPTIONS: Final[dict[str, dict[str, Callable[[str], Any]]]] = {

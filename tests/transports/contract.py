@@ -24,6 +24,8 @@ from sqlmodel_cache.protocol.ops import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.transports.stores import Store
 
 LONG = 10_000_000  # milliseconds
@@ -268,6 +270,36 @@ class TransportContract:
         assert grant.epoch[:4] + grant.epoch[8:] == EPOCH[:4] + EPOCH[8:]
         assert len(grant.epoch) == 12
 
+    def test_an_epoch_of_another_run_is_none(self, store: Store, space: KeySpace) -> None:
+        """A lease for this run mints over it, and every value under it dies."""
+        entry, other = space.entry("1"), next(_same_shard(space))
+        old = store_row(store, entry)
+        store_row(store, other)
+        answer = store.perform(Lease(entry, "b" * 32, b"....----mnop", None, LONG))
+        assert isinstance(answer, Granted)
+        assert (answer.epoch[:4], answer.epoch[8:]) == (b"....", b"mnop")
+        for dead in (entry, other):
+            reply = store.perform(Get(dead))
+            assert reply == Reply(envelope(old.epoch), answer.epoch)
+        assert store.perform(fill(entry, answer)) is True
+        assert store.perform(Get(entry)) == Reply(envelope(answer.epoch), answer.epoch)
+
+    def test_a_fill_from_another_run_is_refused(self, store: Store, space: KeySpace) -> None:
+        """Its epoch has been replaced, whoever holds the lease."""
+        entry, other = space.entry("1"), next(_same_shard(space))
+        early = store.perform(lease(entry))
+        store.perform(Lease(other, "b" * 32, b"....----mnop", None, LONG))
+        assert store.perform(fill(entry, early)) is False
+
+    def test_an_unknown_run_takes_any_epoch(self, store: Store, space: KeySpace) -> None:
+        """Who does not know the server's name finds what is there, and changes nothing."""
+        entry, other = space.entry("1"), next(_same_shard(space))
+        grant = store_row(store, entry)
+        unknown = b"--------\0\0\0\0"
+        found = store.perform(Lease(entry, "b" * 32, unknown, None, LONG))
+        assert found == Reply(envelope(grant.epoch), grant.epoch)
+        assert store.perform(Lease(other, "b" * 32, unknown, None, LONG)).epoch == grant.epoch
+
     def test_many_are_read_in_the_order_asked(self, store: Store, space: KeySpace) -> None:
         """Over all shards, with repetitions and absent ones; and nothing at all."""
         entries = [space.entry(str(number)) for number in range(40)]
@@ -321,6 +353,12 @@ class TransportContract:
         store.set(key, b"old", 1000)
         store.set(key, b"new", 0)
         assert store.get(key) is None
+
+
+def _same_shard(space: KeySpace) -> Iterator[Entry]:
+    """Yield entries that share their epoch with entry "1"."""
+    shard = space.entry("1").shard
+    return (entry for n in range(2, 999) if (entry := space.entry(str(n))).shard == shard)
 
 
 def _next_millisecond(store: Store) -> None:

@@ -31,8 +31,9 @@ def server() -> Iterator[RedisServer]:
 @pytest.fixture
 def transport(redis_url: str) -> Iterator[RedisLineTransport]:
     """Return a transport over a client of its own."""
-    with redis.Redis.from_url(redis_url) as client:
-        yield RedisLineTransport(client)
+    transport = RedisLineTransport(lambda: redis.Redis.from_url(redis_url))
+    yield transport
+    transport.close()
 
 
 def _get(prefix: str, pk: str = "i1") -> Get:
@@ -74,7 +75,7 @@ def test_one_connection_serves_everything(redis_url: str, key_prefix: str) -> No
 def test_keys_of_any_script_arrive_whole(redis_url: str, key_prefix: str) -> None:
     """Lengths on the wire count bytes, not characters."""
     with redis.Redis.from_url(redis_url) as client:
-        transport = RedisLineTransport(client)
+        transport = RedisLineTransport(lambda: client, trust_failover=True)
         op = _get(key_prefix, "sжук")
         client.mset({op.entry.value: b"value", op.entry.shard.epoch: b"epoch"})
         assert transport.perform(op) == Reply(b"value", b"epoch")
@@ -93,7 +94,7 @@ def test_an_error_reply_leaves_the_connection_usable(
     assert transport.perform(_get(key_prefix)) == Reply(None, None)
     with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
         transport._send([("GET", f"{key_prefix}:set"), ("PING",)])
-    assert transport._send([("PING",), ("ECHO", b"x")]) == [b"PONG", b"x"]
+    assert transport._send([("PING",), ("ECHO", b"x")])[0] == [b"PONG", b"x"]
     assert transport.get(f"{key_prefix}:none") is None
 
 
@@ -153,7 +154,7 @@ def test_an_interrupted_exchange_leaves_no_reply_behind(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(line, "read_response", interrupted)
+        patch.setattr(line.connection, "read_response", interrupted)
         with pytest.raises(KeyboardInterrupt):
             transport.get(f"{key_prefix}:a")
     assert transport.get(f"{key_prefix}:b") == b"b"

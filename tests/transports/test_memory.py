@@ -15,7 +15,7 @@ from freezegun import freeze_time
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.protocol.ops import Fence, Fenced, Get, Granted, Leased, Release, Reply
-from sqlmodel_cache.transport import MemoryTransport, memory
+from sqlmodel_cache.transport import MemoryTransport, forks, memory
 from tests.transports.contract import LONG, OVER, WRITER, envelope, fill, lease
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def test_a_transport_in_a_child_says_so(caplog: pytest.LogCaptureFixture) -> Non
     """Once, whatever it is asked first."""
     transport = MemoryTransport()
     transport.set("key", b"value", 300)
-    memory._after_fork_in_child()
+    transport.after_fork()
     with caplog.at_level(logging.WARNING, "sqlmodel_cache"):
         assert [transport.get("key"), transport.get("key")] == [None, None]
     assert len(caplog.messages) == 1
@@ -249,11 +249,11 @@ def in_child(work: Any) -> Any:
 
 def test_a_dropped_transport_is_collected() -> None:
     """The list for forks holds nobody alive."""
-    before = len(memory._alive)
+    before = len(forks._alive)
     transport = MemoryTransport()
-    assert len(memory._alive) == before + 1
+    assert len(forks._alive) == before + 1
     del transport
-    assert len(memory._alive) == before
+    assert len(forks._alive) == before
 
 
 def test_the_repr_counts(space: KeySpace) -> None:

@@ -38,13 +38,14 @@ entry = st.integers(0, ROWS - 1)
 grant = st.integers(0, 3)  # counted back from the newest
 who = st.sampled_from(["1" * 32, "2" * 32, "3" * 32])
 duration = st.sampled_from([LONG, LONG, LONG, OVER, -5])
+run = st.sampled_from([b"eeee", b"eeee", b"\0\0\0\0", b"othe"])  # of the server
 some = st.lists(entry, max_size=3)
 
 ACTION = st.one_of(
     st.tuples(st.just("get"), entry),
     st.tuples(st.just("get_many"), some),
-    st.tuples(st.just("lease"), entry, who, st.booleans(), duration),
-    st.tuples(st.just("lease"), entry, who, st.booleans(), duration),
+    st.tuples(st.just("lease"), entry, who, st.booleans(), duration, run),
+    st.tuples(st.just("lease"), entry, who, st.booleans(), duration, run),
     st.tuples(st.just("fill"), entry, grant, st.booleans(), duration),
     st.tuples(st.just("fill"), entry, grant, st.just(True), st.just(LONG)),
     st.tuples(st.just("fill own"), grant),
@@ -84,11 +85,11 @@ class Run:
         entries = tuple(self.entries[row] for row in rows)
         return [self._told(reply) for reply in self.store.perform(GetMany(entries))]
 
-    def lease(self, row: int, token: str, reject: bool, duration: int) -> object:
+    def lease(self, row: int, token: str, reject: bool, duration: int, run: bytes) -> object:
         entry = self.entries[row]
         value = self.store.perform(Get(entry)).value if reject else None
         digest = None if value is None else sha1(value).hexdigest()
-        answer = self.store.perform(Lease(entry, token, b"e" * 12, digest, duration))
+        answer = self.store.perform(Lease(entry, token, b"e" * 8 + run, digest, duration))
         if isinstance(answer, Granted):
             self.grants.append((row, answer))
         return self._told(answer)
@@ -171,8 +172,10 @@ def test_the_same_operations_get_the_same_answers(
 def test_the_sequences_reach_every_answer(stores: dict[str, Store]) -> None:
     """A hand-made sequence of those actions, so that the test above cannot be blind."""
     run = Run(stores["memory"], "by-hand")
-    assert run.act(("lease", 0, "1" * 32, False, LONG)) == ("granted", "#0", "#1")
+    assert run.act(("lease", 0, "1" * 32, False, LONG, b"eeee")) == ("granted", "#0", "#1")
     assert run.act(("fill own", 0)) is True
-    assert run.act(("lease", 0, "2" * 32, False, LONG)) == ("reply", ("#0", b"1"), "#0")
+    assert run.act(("lease", 0, "2" * 32, False, LONG, b"eeee")) == ("reply", ("#0", b"1"), "#0")
+    assert run.act(("lease", 1, "2" * 32, False, LONG, b"othe")) == ("granted", "#2", "#3")
+    assert run.act(("lease", 0, "3" * 32, False, LONG, b"\0\0\0\0")) == ("granted", "#2", "#4")
     assert run.act(("fence", "1" * 32, [], [0], OVER)) is None
     assert run.act(("get", 0)) == ("reply", ("#0", b"1"), None)

@@ -61,6 +61,7 @@ def test_threads_and_tasks_share_a_redis(pair: RedisPair, entry: Entry) -> None:
     """What a task fills, a thread reads."""
 
     async def fills() -> bytes:
+        await pair.async_.perform(Get(entry))
         grant = await pair.async_.perform(lease(entry))
         assert await pair.async_.perform(fill(entry, grant)) is True
         return grant.epoch  # type: ignore[no-any-return]
