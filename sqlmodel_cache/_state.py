@@ -39,7 +39,8 @@ def get_config() -> Configuration:
 
 def live() -> list[Any]:
     """Return every cache in which a commit of this process must fence."""
-    return ([] if active is None else [active]) + list(carried)
+    own = [] if active is None else [active]
+    return own + list(carried) if carried else own
 
 
 def environment(name: str) -> str | None:

@@ -23,7 +23,7 @@ from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.affected import affected_keys
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.isolation import sqlite_in_transaction
-from sqlmodel_cache.orm.keying import row_key
+from sqlmodel_cache.orm.keying import pk_codec, row_key
 from sqlmodel_cache.orm.publish import commit, end_early, publishings
 from sqlmodel_cache.orm.sqltext import Effect, effect_of
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect
@@ -222,8 +222,11 @@ def _after_insert(mapper: Mapper[Any], connection: Connection, state: InstanceSt
 
 
 def _after_update(mapper: Mapper[Any], connection: Connection, state: InstanceState[Any]) -> None:
-    _touch(mapper, connection, mapper.primary_key_from_instance(state.obj()))
-    if state.key is not None:
+    pk = mapper.primary_key_from_instance(state.obj())
+    _touch(mapper, connection, pk)
+    if state.key is not None and any(
+        new is not old for new, old in zip(pk, state.key[1], strict=True)
+    ):
         _touch(mapper, connection, state.key[1])
 
 
@@ -246,8 +249,8 @@ def _touch(mapper: Mapper[Any], connection: Connection, pk: Any, inserted: bool 
     ledger = ledger_of(connection)
     if ledger is None or not ledger.wrote:
         return  # no statement was emitted: nothing changed
-    names = tuple(map(str, range(len(pk))))
-    key = row_key(root, names, dict(zip(names, pk, strict=True)), connection.dialect, trusted=True)
+    known = all(value is not None for value in pk)
+    key = pk_codec(root, connection.dialect).encode(pk) if known else None
     if key is None:
         ledger.frames.touch_table(root.table)
     elif inserted:
