@@ -34,6 +34,7 @@ class Cache:
 
     def __init__(self, config: Configuration, *, renew: bool = False) -> None:
         self.config = config
+        self.asks_sessions = callable(config.namespace)  # namespaces are known to sessions only
         self.renew = renew
         self.closed = False
         self.stores: Stores = open_stores(config.transport)
@@ -97,13 +98,18 @@ class Site:
 
     def learn(self, connection: Connection) -> Database:
         """Return the identity of the database, asked over `connection` the first time."""
+        self.named(connection.get_execution_options())
         if self.database is None:
-            named = connection.engine.get_execution_options().get("cache_namespace")
-            found = identify(connection)
-            if named is not None:
-                found = Database(check_namespace(named), found.replica)
-            return self._settle(found)
+            return self._settle(identify(connection))
         return self.database
+
+    def named(self, options: Mapping[str, Any]) -> str | None:
+        """Return the namespace that the options of an engine or connection give it, if any."""
+        if "cache_namespace" not in options:
+            return None
+        name = check_namespace(options["cache_namespace"])
+        self.namespaces.add(name)
+        return name
 
     def _settle(self, found: Database) -> Database:
         """Keep the first answer: of two threads that asked at once, one names both."""
@@ -177,4 +183,5 @@ def namespace_for(cache: Cache, session: Session, own: Any) -> str | None:
     namespace = own if own is not None else cache.config.namespace
     if namespace is None or isinstance(namespace, str):
         return namespace
+    cache.asks_sessions = True
     return check_namespace(namespace(session))

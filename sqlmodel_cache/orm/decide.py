@@ -155,7 +155,9 @@ def _at_bind(
         # The first lookup of this engine checks out a connection, as a load would.
         wrap_dialect(bind.dialect)
         database = site.learn(session.connection(bind_arguments={"bind": bind}))
-    namespace = namespace_for(cache, session, binding and binding.namespace) or database.name
+    namespace = namespace_for(cache, session, binding and binding.namespace)
+    if namespace is None:
+        namespace = site.named(outer) or database.name
     if namespace is None:
         return Bypass.NAMESPACE
     try:

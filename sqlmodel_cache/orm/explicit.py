@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from sqlalchemy import inspect
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Mapper, Session
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.keys import Shard
 from sqlmodel_cache.orm import _sqlalchemy, bridge
-from sqlmodel_cache.orm.cache import Cache, Site
+from sqlmodel_cache.orm.binding import binding_of
+from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.keying import pk_codec
 from sqlmodel_cache.orm.tables import Root, table_map
@@ -40,7 +42,7 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
         raise ConfigurationError(f"{model.__name__} is not cached; there is nothing to forget")
     texts: dict[Any, str | None] = {}
     work: _Work = []
-    for cache, site, dialect in _sites(bind):
+    for cache, namespaces, dialect in _sites(bind):
         entries = []
         whole = not keys
         for key in keys:
@@ -51,10 +53,8 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
                     f"{model.__name__}: this is not a primary key as session.get() takes it"
                 )
             texts[key if pk is None else pk] = text
-            entries += [cache.keyspace(ns, root.table).entry(text) for ns in site.namespaces]
-        shards = [
-            shard for ns in site.namespaces for shard in cache.keyspace(ns, root.table) if whole
-        ]
+            entries += [cache.keyspace(ns, root.table).entry(text) for ns in namespaces]
+        shards = [shard for ns in namespaces for shard in cache.keyspace(ns, root.table) if whole]
         _count(cache, root, len(keys) or 1)
         work.append((cache, Release(new_token(), tuple(entries), tuple(shards))))
     return work
@@ -63,11 +63,11 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
 def forget_all(bind: Any) -> _Work:
     """Return what must be released so that everything is forgotten."""
     work: _Work = []
-    for cache, site, _ in _sites(bind):
+    for cache, namespaces, _ in _sites(bind):
         shards: list[Shard] = []
         for root in table_map().roots():
             _count(cache, root, 1)
-            for namespace in site.namespaces:
+            for namespace in namespaces:
                 shards.extend(cache.keyspace(namespace, root.table).shards)
         work.append((cache, Release(new_token(), (), tuple(shards))))
     return work
@@ -102,29 +102,41 @@ def _count(cache: Cache, root: Root, number: int) -> None:
     cache.tally.for_model(root.name).invalidations += number
 
 
-def _sites(bind: Any) -> Iterator[tuple[Cache, Site, Any]]:
+def _sites(bind: Any) -> Iterator[tuple[Cache, set[str], Any]]:
+    """Yield each live cache with the namespaces and the dialect of a database that is meant."""
     active()
-    found = False
     bind = _sync(bind)
-    for cache in _state.live():
-        sites = cache.sites
-        if bind is not None:
-            connection = _connection(bind)
-            try:
-                sites.of(connection.dialect).learn(connection)
-                chosen = [(sites.of(connection.dialect), connection.dialect)]
-            finally:
-                if connection is not bind and not isinstance(bind, Session):
-                    connection.close()
-        else:
-            chosen = [(site, site.dialect) for site in sites if site.namespaces]
-        for site, dialect in chosen:
-            found = True
-            yield cache, site, dialect
-    if not found:
+    known = [found for cache in _state.live() for found in _sites_of(cache, bind)]
+    if not known:
         raise ConfigurationError(
             "no database is known yet: this process has used none. Pass bind=engine"
         )
+    yield from known
+
+
+def _sites_of(cache: Cache, bind: Any) -> Iterator[tuple[Cache, set[str], Any]]:
+    if cache.asks_sessions and not isinstance(bind, Session):
+        raise ConfigurationError(
+            "a callable of the session says which namespace is meant. Pass bind=session"
+        )
+    if bind is None:
+        for site in cache.sites:
+            if site.namespaces:
+                yield cache, set(site.namespaces), site.dialect
+        return
+    connection = _connection(bind)
+    try:
+        site = cache.sites.of(connection.dialect)
+        site.learn(connection)
+    finally:
+        if isinstance(bind, Engine):
+            connection.close()
+    namespaces = set(site.namespaces)
+    if isinstance(bind, Session):
+        binding = binding_of(bind)
+        own = namespace_for(cache, bind, None if binding is None else binding.namespace)
+        namespaces |= {own} if own is not None else set()
+    yield cache, namespaces, connection.dialect
 
 
 def _sync(bind: Any) -> Any:
@@ -134,7 +146,14 @@ def _sync(bind: Any) -> Any:
     return bind
 
 
-def _connection(bind: Any) -> Any:
+def _connection(bind: Any) -> Connection:
     if isinstance(bind, Session):
         return bind.connection()
-    return bind.connect() if hasattr(bind, "connect") else bind
+    if isinstance(bind, Engine):
+        return bind.connect()
+    if isinstance(bind, Connection):
+        return bind
+    raise ConfigurationError(
+        f"bind: {type(bind).__name__} is no engine, connection or session, one of which must"
+        " name the database"
+    )

@@ -282,3 +282,40 @@ def test_every_lookup_is_one_event(engine: Engine) -> None:
             reads += 1
     stats = SQLModelCache.stats()
     assert stats.hits + stats.misses + sum(stats.bypasses.values()) + stats.errors == reads
+
+
+def test_namespaces_from_a_callable_are_reached_through_a_session(engine: Engine) -> None:
+    """The session says whose rows are meant; without one the call is refused, never ignored."""
+    tenant = {"now": "blue"}
+    SQLModelCache.configure("memory://", namespace=lambda session: tenant["now"])
+    for name in ("blue", "green"):
+        tenant["now"] = name
+        assert name_of(engine) == "nobody"
+    behind_our_back(engine)
+    assert name_of(engine) == "nobody"
+    for bind in (None, engine):
+        with pytest.raises(ConfigurationError, match="session"):
+            SQLModelCache.invalidate(Hero, 1, bind=bind)
+    with Session(engine) as session:
+        SQLModelCache.invalidate(Hero, 1, bind=session)
+    assert name_of(engine) == "unseen"
+    tenant["now"] = "blue"
+    assert name_of(engine) == "nobody"
+
+
+def test_engine_may_name_its_database(engine: Engine, tmp_path: Any) -> None:
+    """The engine option `cache_namespace`: two engines under one name share their rows."""
+    other = create_engine(f"sqlite:///{tmp_path / 'other.sqlite3'}")
+    fill(other, Hero(id=1, name="other"))
+    left, right = (each.execution_options(cache_namespace="both") for each in (engine, other))
+    assert name_of(left) == "nobody"
+    assert name_of(right) == "nobody"
+    assert name_of(create_engine(other.url)) == "other"
+    other.dispose()
+
+
+@pytest.mark.parametrize("bind", ["sqlite://", 5, Hero], ids=repr)
+def test_bind_that_names_no_database(engine: Engine, bind: Any) -> None:
+    """Anything but an engine, a connection or a session is refused."""
+    with pytest.raises(ConfigurationError, match="no engine, connection or session"):
+        SQLModelCache.clear(bind=bind)
