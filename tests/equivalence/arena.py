@@ -72,7 +72,8 @@ class Arena:
                 name: number for name, number in after.bypasses.items()
                 if number != before.bypasses.get(name)
             }  # fmt: skip
-            raise NotHit(f"{target.cls.__name__}: {reasons or 'a miss'}")
+            missed = "SQL after a hit" if after.hits > before.hits else "a miss"
+            raise NotHit(f"{target.cls.__name__}: {reasons or missed}")
         return instance
 
     def any_way(self, session: Session, target: Target) -> Any:

@@ -22,8 +22,6 @@ def count(tally: Tally, arena: Arena, case: Case, row: Row, target: Target) -> b
             return False
         for plan in plans:
             stored = plan.name in vars(instance)
-            if plan.kind in UNSTORED and "load event" in case.blueprint.features:
-                continue  # the event sets what the cache does not
             tally.count(plan.kind, HIT if stored else NOT_STORED)
     return True
 
