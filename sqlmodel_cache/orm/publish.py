@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from sqlmodel_cache.orm.connection import Fenced, Ledger
     from sqlmodel_cache.protocol.read import Steps
 
+# SQLSTATEs that say nothing of the outcome: connection exceptions, "statement completion
+# unknown", and a server that is shutting down.
+_LOST_CONNECTION = ("08", "40003", "57P")
+
 
 @dataclass(slots=True)
 class Publishing:
@@ -189,7 +193,10 @@ def outcome_of(error: BaseException, dialect: Any) -> Outcome:
         return Outcome.REFUSED
     if dialect.is_disconnect(error, None, None):
         return Outcome.AMBIGUOUS
-    if getattr(error, "sqlstate", None) or getattr(error, "pgcode", None):
+    state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+    if state.startswith(_LOST_CONNECTION):  # asyncpg gives one to what no server has said
+        return Outcome.AMBIGUOUS
+    if state:
         return Outcome.REFUSED
     if isinstance(error, dbapi.OperationalError | dbapi.InterfaceError):
         return Outcome.AMBIGUOUS
