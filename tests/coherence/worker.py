@@ -14,7 +14,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
-from sqlmodel_cache import SQLModelCache
+from sqlmodel_cache import FenceError, SQLModelCache
 from sqlmodel_cache.orm import publish
 from tests.coherence import flaws, steps, writing
 from tests.coherence.board import Board, Slot
@@ -85,7 +85,10 @@ class Actor:
                 self.judge.get(session, row, **from_database)
 
     def failed(self, error: Exception) -> None:
-        """Count an error that reached the caller of the library."""
+        """Count an error that reached the caller of the library; one is what 'abort' asks for."""
+        if isinstance(error, FenceError) and self.settings.abort:
+            self.slot.count("rollbacks")
+            return
         self.slot.count("errors")
         self.judge.report("error", error=repr(error)[:500],
                           trace=traceback.format_exc()[-1500:])  # fmt: skip

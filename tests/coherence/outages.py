@@ -1,0 +1,86 @@
+"""Runs of the harness in bad weather: a failing network, a Redis that forgets or is full."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from sqlalchemy import make_url
+
+from tests.coherence import run, table
+from tests.coherence.board import Board
+from tests.coherence.proxy import Fault, Proxy
+from tests.coherence.settings import Settings
+from tests.coherence.victims import at_rest
+from tests.servers.redis_server import RedisServer
+
+FAULTS = (Fault.LATENCY, Fault.RESET, Fault.TRUNCATE, Fault.BLACKHOLE, Fault.ONE_WAY)
+TIME_OUT = 0.2  # seconds
+SPELL = 0.4  # seconds of each fault, and of peace after it
+
+
+@dataclass(frozen=True, slots=True)
+class Weathered:
+    """What a run in bad weather has shown."""
+
+    result: run.Result
+    survived: int
+    wrong_at_rest: list[str]
+
+
+def weather(settings: Settings, trouble: Callable[[], int]) -> Weathered:
+    """Run the harness while `trouble()` makes some; it returns how often it did."""
+    settings.folder.mkdir(parents=True, exist_ok=True)
+    table.make_table(settings.database, settings.rows)
+    board = Board.create(settings.board, settings.rows, settings.slots)
+    processes = run.start(settings)
+    began = time.monotonic()
+    try:
+        run.wait_until_ready(settings, board, processes)
+        survived = trouble()
+    finally:
+        run.finish(board, processes)
+    result = run.result_of(settings, board, time.monotonic() - began, processes)
+    return Weathered(result, survived, at_rest(settings))
+
+
+def storm(settings: Settings, proxy: Proxy, rounds: int) -> Weathered:
+    """Put every fault on the line to Redis, `rounds` times, with peace in between."""
+
+    def trouble() -> int:
+        for number in range(rounds * len(FAULTS)):
+            proxy.fault = FAULTS[number % len(FAULTS)]
+            proxy.latency = 0.02 if number % 2 else 1.5 * TIME_OUT
+            time.sleep(SPELL)
+            proxy.fault = Fault.NONE
+            time.sleep(SPELL)
+        return rounds * len(FAULTS)
+
+    url = make_url(settings.redis).set(port=proxy.port, query={"socket_timeout": str(TIME_OUT)})
+    stormy = replace(
+        settings,
+        redis=url.render_as_string(hide_password=False),
+        threads=(2,),
+        tasks=(4,),
+        fence=1000,
+        deletions=False,
+    )
+    return weather(stormy, trouble)
+
+
+def restarts(settings: Settings, server: RedisServer, times: int) -> Weathered:
+    """Kill Redis and start it again, empty, `times`."""
+
+    def trouble() -> int:
+        for _ in range(times):
+            time.sleep(SPELL)
+            server.kill()
+            server.start()
+        time.sleep(SPELL)
+        return times
+
+    return weather(
+        replace(settings, redis=server.url, threads=(2,), tasks=(4,), fence=1000, deletions=False),
+        trouble,
+    )
