@@ -124,7 +124,8 @@ def all_mappers() -> Iterator[Mapper[Any]]:
     """Yield every mapper of this process, configured or not."""
     for registry in _all_registries():
         for manager in list(registry._managers):
-            if manager.is_mapped:  # a class whose mapping failed stays behind without a mapper
+            # A class whose mapping failed stays behind, without a mapper or with half of one.
+            if manager.is_mapped and hasattr(manager.mapper, "primary_key"):
                 yield manager.mapper
 
 
