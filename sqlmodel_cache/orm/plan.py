@@ -66,6 +66,9 @@ def plan_of(entity: Any) -> Plan | None:
     cls = entity if isinstance(entity, type) else getattr(entity, "class_", None)
     if not isinstance(cls, type):
         return None
+    if cls is not entity and cls in compiled:  # a mapper was given
+        plan = compiled[cls]
+        return plan
     try:
         mapper: Mapper[Any] = inspect(cls)
     except NoInspectionAvailable:
@@ -117,7 +120,8 @@ def view_of(asked: Mapper[Any], actual: Mapper[Any]) -> View:
         for prop in mapper.column_attrs
         for column in prop.columns
     }
-    own = [prop for prop in actual.column_attrs if not prop.deferred]
+    # A discriminator without an attribute is selected, and put into no instance.
+    own = [prop for prop in actual.column_attrs if prop.instrument and not prop.deferred]
     columns = tuple(prop for prop in own if any(column in loaded for column in prop.columns))
     rest = tuple(prop.key for prop in own if prop not in columns)
     return View(actual, columns, rest)
@@ -141,6 +145,8 @@ def _blocked(mapper: Mapper[Any], config: CacheConfig) -> Bypass | None:
         if any(rel.lazy not in _LOADED_LATER for rel in each.relationships):
             return Bypass.EAGER
         for prop in each.column_attrs:
-            if not prop.deferred and not isinstance(prop.columns[0], Column):
+            if prop.deferred or isinstance(prop.columns[0], Column):
+                continue
+            if prop.instrument or not each.concrete:  # a union's discriminator is in no table
                 return Bypass.EXPRESSION
     return None
