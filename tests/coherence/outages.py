@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
+from redis.exceptions import ResponseError
 from sqlalchemy import make_url
 
 from tests.coherence import run, table
@@ -17,6 +19,11 @@ from tests.servers.redis_server import RedisServer
 
 FAULTS = (Fault.LATENCY, Fault.RESET, Fault.TRUNCATE, Fault.BLACKHOLE, Fault.ONE_WAY)
 TIME_OUT = 0.2  # seconds
+BALLAST = b"x" * 20_000
+POLICIES = (
+    "noeviction", "allkeys-lru", "allkeys-lfu", "allkeys-random",
+    "volatile-lru", "volatile-lfu", "volatile-random", "volatile-ttl",
+)  # fmt: skip
 SPELL = 0.4  # seconds of each fault, and of peace after it
 
 
@@ -80,7 +87,33 @@ def restarts(settings: Settings, server: RedisServer, times: int) -> Weathered:
         time.sleep(SPELL)
         return times
 
-    return weather(
-        replace(settings, redis=server.url, threads=(2,), tasks=(4,), fence=1000, deletions=False),
-        trouble,
+    return weather(_few(settings, server), trouble)
+
+
+def pressed(settings: Settings, server: RedisServer, seconds: float) -> Weathered:
+    """Fill a small Redis with other things, over and over: it evicts, or refuses."""
+
+    def trouble() -> int:
+        refused, number = 0, 0
+        began = time.monotonic()
+        with server.client() as client:
+            while time.monotonic() - began < seconds:
+                number += 1
+                try:
+                    client.set(f"ballast:{number % 400}", BALLAST, ex=60)
+                except ResponseError:  # OOM, under `noeviction`
+                    refused += 1
+                    client.delete(f"ballast:{number % 7}")  # a little room, for a moment
+                time.sleep(0.001)
+            for each in range(400):
+                client.delete(f"ballast:{each}")
+            statistics: Any = client.info("stats")
+        return refused + int(statistics["evicted_keys"])
+
+    return weather(_few(settings, server), trouble)
+
+
+def _few(settings: Settings, server: RedisServer) -> Settings:
+    return replace(
+        settings, redis=server.url, threads=(2,), tasks=(4,), fence=1000, deletions=False
     )
