@@ -8,11 +8,12 @@ statements and Core all take this one way in.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BindParameter, Column, Table
+from sqlalchemy import BindParameter, Column, SelectBase, Table, TextualSelect
+from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.ddl import DDL, DropTable, ExecutableDDLElement
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
@@ -45,6 +46,7 @@ class Analysis:
     writes: bool = False
     hits: tuple[Hit, ...] = ()
     tables: frozenset[str] = frozenset()  # roots' tables touched as a whole
+    opaque: bool = False  # and whatever its text says
 
 
 _NOTHING = Analysis()
@@ -57,12 +59,32 @@ def analyse(compiled: Any, tables: TableMap) -> Analysis:
     if known is not None and known[0] is tables:
         return known[1]
     found = _NOTHING
-    for element in (compiled.statement, *_sqlalchemy.compiled_ctes(compiled)):
+    for element in _elements(compiled):
         if getattr(element, "is_dml", False):
             part = _analyse_dml(element, compiled, tables)
             found = Analysis(True, found.hits + part.hits, found.tables | part.tables)
+    if is_opaque(compiled):
+        found = replace(found, opaque=True)
     _memo[compiled] = (tables, found)
     return found
+
+
+def is_opaque(compiled: Any) -> bool:
+    """Tell whether a part of the statement can be judged by its text only.
+
+    That is text which was given columns, alone or as a WITH, and what users compile themselves.
+    """
+    return any(
+        isinstance(element, TextualSelect)
+        or not (isinstance(element, SelectBase) or getattr(element, "is_dml", False))
+        for element in _elements(compiled)
+    )
+
+
+def _elements(compiled: Any) -> Iterator[Any]:
+    statement = compiled.statement
+    yield statement.element if isinstance(statement, FromStatement) else statement
+    yield from _sqlalchemy.compiled_ctes(compiled)
 
 
 def ddl_effect(element: Any, tables: TableMap) -> tuple[Effect, frozenset[str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 import wrapt
-from sqlalchemy import event
+from sqlalchemy import Select, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.expression import SavepointClause
@@ -26,7 +26,7 @@ from sqlmodel_cache.orm.isolation import sqlite_in_transaction
 from sqlmodel_cache.orm.keying import pk_codec, row_key
 from sqlmodel_cache.orm.publish import commit, end_early, publishings
 from sqlmodel_cache.orm.sqltext import Effect, effect_of
-from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect
+from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
 from sqlmodel_cache.orm.tables import table_map
 
 if TYPE_CHECKING:
@@ -73,8 +73,12 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
         if not hasattr(context, _SEEN):  # one statement may be sent in many batches
             setattr(context, _SEEN, True)
             _on_dml(compiled, context)
+            if analyse(compiled, table_map()).opaque:
+                _on_text_or_ddl(statement, compiled, context)
     elif type(compiled.statement) is SavepointClause:
         _on_first_savepoint(context.root_connection, compiled.statement.ident)
+    elif type(compiled.statement) is not Select and is_opaque(compiled):
+        _on_text_or_ddl(statement, compiled, context)
     elif context.execution_options.get("cache") is True:
         for cache in _state.live():
             cache.tally.unattributed.bypass(Bypass.QUERY)

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, insert, lambda_stmt, select, text, update
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.expression import ClauseElement, Executable
 
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Cat, Engineer, Hero, Note, Person, Town
@@ -252,3 +254,64 @@ def test_b15_text_that_is_rolled_back(world: World) -> None:
         session.execute(text(f"DELETE FROM scenario_hero WHERE id = {pk}"))
         session.rollback()
     assert world.hit(Hero, pk).power == 0
+
+
+class RaisePower(Executable, ClauseElement):
+    """A statement of the user's own, as SQLAlchemy's compiler extension makes them."""
+
+    inherit_cache = False
+
+    def __init__(self, pk: int) -> None:
+        self.pk = pk
+
+
+@compiles(RaisePower)
+def _raise_power(element: RaisePower, compiler: Any, **settings: Any) -> str:
+    return f"UPDATE scenario_hero SET power = 7 WHERE id = {element.pk}"
+
+
+def _returning(pk: int) -> Any:
+    return text(f"UPDATE scenario_hero SET power = 7 WHERE id = {pk} RETURNING id, name, power")
+
+
+HIDDEN: dict[str, Statement] = {
+    "lambda": lambda pk: lambda_stmt(
+        lambda: update(Hero).where(Hero.id == pk).values(power=7)  # type: ignore[arg-type]
+    ),
+    "custom": RaisePower,
+    "textual-select": lambda pk: _returning(pk).columns(Hero.id, Hero.name, Hero.power),
+    "orm-from-text": lambda pk: select(Hero).from_statement(_returning(pk)),
+    "orm-from-columns": lambda pk: select(Hero).from_statement(
+        _returning(pk).columns(Hero.id, Hero.name, Hero.power)
+    ),
+    "orm-from-update": lambda pk: select(Hero).from_statement(
+        update(Hero).where(Hero.id == pk).values(power=7).returning(Hero)
+    ),
+    "orm-returning": lambda pk: update(Hero).where(Hero.id == pk).values(power=7).returning(Hero),
+}
+
+
+@pytest.mark.parametrize("which", HIDDEN)
+@on_sqlite
+def test_b15_writes_in_another_guise(world: World, which: str) -> None:
+    """A statement that does not look like a write on the outside is still not missed."""
+    pk = _hero(world)
+    with world.session() as session:
+        result = session.execute(HIDDEN[which](pk))
+        if which not in ("custom", "lambda"):
+            result.all()
+        session.commit()
+    assert world.row(Hero, pk)["power"] == 7
+    assert world.get(Hero, pk).power == 7
+    assert world.hit(Hero, pk).power == 7
+
+
+def test_b15_text_in_a_common_table_expression(make_world: Callable[..., World]) -> None:
+    """PostgreSQL writes inside of WITH, also where that part is text."""
+    world = make_world("sync", "memory", "postgresql")
+    pk = _hero(world)
+    changed = _returning(pk).columns(Hero.id).cte("changed")
+    with world.session() as session:
+        assert session.execute(select(changed.c.id)).all() == [(pk,)]
+        session.commit()
+    assert world.get(Hero, pk).power == 7
