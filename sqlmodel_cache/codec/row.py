@@ -196,7 +196,7 @@ class RowCodec:
         replaced: dict[int, object] = dict.fromkeys(absent, ABSENT)
         for position, generic in escaped:
             replaced[position] = self._columns[position].from_generic(generic)
-        if any(not 0 <= position < len(row) for position in replaced):
+        if replaced and any(not 0 <= position < len(row) for position in replaced):
             raise Undecodable("a payload does not fit its columns")
         if zone is not None:
             tz = moments.zone(zone)

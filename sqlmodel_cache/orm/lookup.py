@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache import clock
-from sqlmodel_cache.codec import ABSENT, NEGATIVE, Unstorable, seal
+from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.keys import Entry
@@ -125,8 +125,7 @@ def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
     if found is NO_ROW:
         return None
     assert type(found) is Found
-    incomplete = found.partial_row and any(value is ABSENT for value in found.values)
-    if incomplete and _sqlalchemy.in_greenlet():
+    if found.partial_row and _sqlalchemy.in_greenlet():
         return load()  # an attribute that loads on access would raise MissingGreenlet
     key = (found.hydrator.identity_class, found.identity, None)
     if _sqlalchemy.knows(session, key):

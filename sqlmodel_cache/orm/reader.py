@@ -8,7 +8,8 @@ its own columns of it, and treats a view that has too few of them as a miss.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
+from functools import partial
+from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 # Misses that say nothing about the health of the store.
 _EXPECTED = (Miss.STALE, Miss.EXPIRED)
 
+_is_absent = partial(is_, ABSENT)
+
 NO_ROW: Final = object()  # what a negative entry, or a sibling class's row, reads as
 
 
@@ -48,7 +51,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     hydrator: Hydrator
     identity: tuple[Any, ...]
     values: Sequence[Any]
-    partial_row: bool  # some values may be ABSENT
+    partial_row: bool  # some values are ABSENT
 
 
 class Shape:
@@ -119,8 +122,9 @@ class Reader:
             self.counters.errors += 1
             return read.MISS
         identity = shape.identity(values)
-        partial_row = bool(envelope.flags & ANNOTATED or shape.codec.unstorable)
-        return Found(hydrator, identity, values, partial_row)
+        # Annotated is not yet partial: PostgreSQL's aware datetimes have a time zone as a note.
+        noted = envelope.flags & ANNOTATED or shape.codec.unstorable
+        return Found(hydrator, identity, values, bool(noted) and any(map(_is_absent, values)))
 
     def _learn_hierarchy(self) -> bool:
         """Compile the views of every class of the hierarchy; False if none was new."""
