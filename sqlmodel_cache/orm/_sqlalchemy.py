@@ -6,7 +6,7 @@ a public way exists and costs nothing, it is used instead and does not stand her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import util
@@ -127,6 +127,12 @@ def all_mappers() -> Iterator[Mapper[Any]]:
             # A class whose mapping failed stays behind, without a mapper or with half of one.
             if manager.is_mapped and hasattr(manager.mapper, "primary_key"):
                 yield manager.mapper
+
+
+def load_listeners_of_every_mapper(mapper: Mapper[Any]) -> Sequence[Any]:
+    """Return the `load` listeners that `mapper` shares with all others, in their order."""
+    line: Sequence[Any] = mapper.class_manager.dispatch.load.parent_listeners
+    return line
 
 
 def is_unit_of_work(context: Any) -> bool:

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from sqlalchemy import event
+from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache.codec import Unstorable
+from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.reader import stored_values
 
 if TYPE_CHECKING:
@@ -38,7 +40,7 @@ class Capture:
 
     reader: Reader
     wanted: frozenset[tuple[Any, ...]]
-    rows: dict[tuple[Any, ...], Row] = field(default_factory=dict)
+    rows: dict[tuple[Any, ...], Row | None] = field(default_factory=dict)  # None: unstorable
 
 
 _watched: WeakSet[type] = WeakSet()
@@ -52,8 +54,19 @@ def watch_loads(cls: type) -> None:
         event.listen(cls, "load", on_load, raw=True, propagate=True, insert=True)
 
 
+def _watch_every_mapper(mapper: Mapper[Any]) -> None:
+    """Stand first there too, if anybody does: such listeners come before those of a class."""
+    line = _sqlalchemy.load_listeners_of_every_mapper(mapper)
+    if line and line[0] is not on_load:
+        if on_load in line:
+            event.remove(Mapper, "load", on_load)
+        event.listen(Mapper, "load", on_load, raw=True, insert=True)
+
+
 def unwatch_loads() -> None:
     """Leave every line again."""
+    if event.contains(Mapper, "load", on_load):
+        event.remove(Mapper, "load", on_load)
     for cls in list(_watched):
         event.remove(cls, "load", on_load)
     _watched.clear()
@@ -64,6 +77,7 @@ def capturing(
     session: Session, reader: Reader, wanted: frozenset[tuple[Any, ...]]
 ) -> Iterator[Capture]:
     """Collect the wanted rows that `session` loads inside the block."""
+    _watch_every_mapper(reader.plan.mapper)
     key = session.hash_key
     before = _running.get(key)
     capture = _running[key] = Capture(reader, wanted)
@@ -81,6 +95,8 @@ def on_load(state: InstanceState[Any], context: Any) -> None:
     capture = _running.get(state.session_id)
     if capture is None or state.key is None or state.key[1] not in capture.wanted:
         return
+    if state.key[1] in capture.rows:
+        return  # taken, before a listener on every mapper could change it
     reader = capture.reader
     if not state.mapper.isa(reader.plan.mapper):
         return
@@ -88,5 +104,6 @@ def on_load(state: InstanceState[Any], context: Any) -> None:
     try:
         payload, flags = shape.codec.encode(stored_values(shape, state.dict))
     except Unstorable:
+        capture.rows[state.key[1]] = None
         return
     capture.rows[state.key[1]] = Row(payload, flags, shape.codec.fingerprint)
