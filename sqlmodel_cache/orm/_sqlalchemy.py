@@ -7,6 +7,7 @@ a public way exists and costs nothing, it is used instead and does not stand her
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import util
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 # 2.1 spells it await_; 2.0 has await_only; both have it under one of these names.
 await_ = getattr(util, "await_", None) or util.await_only
 
-in_greenlet: Callable[[], bool] = concurrency.in_greenlet
+
+def _never() -> bool:
+    return False
+
+
+# 2.1 does not install greenlet; without it, its own in_greenlet() raises.
+in_greenlet: Callable[[], bool] = concurrency.in_greenlet if find_spec("greenlet") else _never
 greenlet_spawn = concurrency.greenlet_spawn
 
 
