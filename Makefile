@@ -12,7 +12,7 @@ PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11;
 BIN     := $(VENV)/bin
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
 
 venv: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench  ## everything into .venv
 
@@ -33,6 +33,9 @@ types: $(VENV)/.lint $(VENV)/.test  ## mypy --strict, and pyright on the public 
 bench: $(VENV)/.bench  ## each target of the performance table, as a ratio
 	$(BIN)/python -m benchmarks
 
+coherence: $(VENV)/.test  ## the proof that nothing stale is read, in SECONDS=600
+	@SECONDS='$(SECONDS)' $(BIN)/python -m tests.coherence
+
 clean:  ## remove the virtual environments and everything generated
 	rm -rf .venv* build dist *.egg-info .coverage* .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
@@ -49,4 +52,4 @@ $(BIN)/pip:
 		$(PYTHON) -m venv --without-pip --clear $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
-.PHONY: help venv demo test lint types bench clean
+.PHONY: help venv demo test lint types bench coherence clean

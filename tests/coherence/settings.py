@@ -27,7 +27,7 @@ class Settings:
     rows: int = 16
     threads: tuple[int, ...] = (2, 2, 2)
     tasks: tuple[int, ...] = (8, 8)
-    writes: float = 0.12
+    writes: float = 0.3
     seconds: float = 10.0
     share: float = 0.2
     dawdle: float = 0.002

@@ -23,7 +23,7 @@ from tests.coherence.settings import Settings
 from tests.coherence.table import Item
 from tests.servers.databases import async_url
 
-BURST: Final = 12
+BURST: Final = 16  # lookups of one turn
 _SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ"}
 
 
@@ -73,16 +73,17 @@ class Actor:
             else:
                 way, chosen = writing.choose(rng, rows, self.settings.whole)
                 writing.write(session, self.slot, way, chosen, commit=rng.random() > 0.1)
-        elif dice > 0.97:
+        elif dice > 0.95:
             self._read_from_snapshot(session)
-        elif dice > 0.9:
-            self.judge.get_many(session, rng.sample(range(rows), min(8, rows)))
         else:
-            from_database = {"execution_options": {"cache": False}} if dice > 0.87 else {}
+            from_database = {"execution_options": {"cache": False}} if dice > 0.93 else {}
             for number in range(BURST):
                 session.expunge_all()  # what is in the identity map is not looked up again
-                row = self.board.hot if number % 3 else rng.randrange(rows)
-                self.judge.get(session, row, **from_database)
+                if number % 4 == 3:
+                    self.judge.get_many(session, rng.sample(range(rows), rows))
+                else:
+                    row = self.board.hot if number % 4 else rng.randrange(rows)
+                    self.judge.get(session, row, **from_database)
 
     def failed(self, error: Exception) -> None:
         """Count an error that reached the caller of the library; one is what 'abort' asks for."""
