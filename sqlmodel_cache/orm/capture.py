@@ -68,7 +68,8 @@ def unwatch_loads() -> None:
     if event.contains(Mapper, "load", on_load):
         event.remove(Mapper, "load", on_load)
     for cls in list(_watched):
-        event.remove(cls, "load", on_load)
+        if event.contains(cls, "load", on_load):  # a disposed class has lost its listeners
+            event.remove(cls, "load", on_load)
     _watched.clear()
 
 
