@@ -165,6 +165,15 @@ def set_columns(update: Any, compiled: Any) -> set[str] | None:
     return named | set(compiled.column_keys or ())
 
 
+def other_tables_set(update: Any) -> list[Any]:
+    """Return the tables besides its own of which an UPDATE sets columns (MySQL, MariaDB)."""
+    ordered = getattr(update, "_ordered_values", None)
+    keys = [key for key, _ in ordered] if ordered else update._values or ()
+    tables = [getattr(key, "table", None) for key in keys]
+    own = update.table.fullname
+    return [table for table in tables if getattr(table, "fullname", own) != own]
+
+
 def compiled_ctes(compiled: Any) -> list[Any]:
     """Return the elements of the common table expressions in a compiled statement."""
     return [cte.element for cte in (getattr(compiled, "ctes", None) or ())]

@@ -134,6 +134,10 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
         whole = set(tables.dependants(table, deleted=True))
     elif sets is None or sets & referenced(table):
         whole = set(tables.dependants(table, deleted=False))
+    if dml.is_update:
+        for other in _sqlalchemy.other_tables_set(dml):
+            whole.update(target.root.table for target in tables.targets(other))
+            whole |= tables.dependants(other, deleted=False)
     return Analysis(True, tuple(hits), frozenset(whole))
 
 

@@ -315,3 +315,43 @@ def test_b15_text_in_a_common_table_expression(make_world: Callable[..., World])
         assert session.execute(select(changed.c.id)).all() == [(pk,)]
         session.commit()
     assert world.get(Hero, pk).power == 7
+
+
+@pytest.mark.parametrize("via", ["session", "engine"])
+def test_b14_an_update_of_two_tables_at_once(make_world: Callable[..., World], via: str) -> None:
+    """MariaDB sets columns of every table in the statement; each one's model is invalidated."""
+    world = make_world("sync", "memory", "mariadb")
+    hero, town = world.store(Hero(name="Ann")), world.store(Town(name=world.fresh))
+    world.warm(Hero, hero)
+    world.warm(Town, town)
+    heroes, towns = Hero.__table__, Town.__table__
+    statement = (
+        update(heroes)
+        .values({heroes.c.power: 7, towns.c.name: f"{world.fresh}!"})
+        .where(heroes.c.id == hero, towns.c.id == heroes.c.id - hero + town)
+    )
+    with world.session() if via == "session" else world.begin() as target:
+        target.execute(statement)
+        if via == "session":
+            assert target.get(Town, town).name == f"{world.fresh}!"
+            target.commit()
+    assert world.miss(Hero, hero).power == 7
+    assert world.miss(Town, town).name == f"{world.fresh}!"
+
+
+def test_b14_an_update_from_another_table(world: World) -> None:
+    """UPDATE ... FROM, or its like, invalidates what it writes and not what it reads."""
+    hero, town = world.store(Hero(name="Ann")), world.store(Town(name="Rome"))
+    world.warm(Hero, hero)
+    world.warm(Town, town)
+    heroes, towns = Hero.__table__, Town.__table__
+    with world.session() as session:
+        session.execute(
+            update(heroes)
+            .values(name=towns.c.name)
+            .where(heroes.c.id == hero, towns.c.id == heroes.c.id - hero + town)
+            .execution_options(synchronize_session=False)
+        )
+        session.commit()
+    assert world.miss(Hero, hero).name == "Rome"
+    assert world.hit(Town, town).name == "Rome"
