@@ -93,10 +93,13 @@ class Reader:
         self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}
         self._by_mapper: dict[Mapper[Any], Shape] = {}
 
-    def shape_of(self, mapper: Mapper[Any]) -> Shape:
-        """Return the shape in which a load through this reader leaves a row of `mapper`."""
+    def shape_of(self, mapper: Mapper[Any]) -> Shape | None:
+        """Return the shape in which a load through this reader leaves a row of `mapper`.
+
+        None if it leaves none: a concrete subclass has rows of its own.
+        """
         self._learn_hierarchy()
-        return self._by_mapper[mapper]
+        return self._by_mapper.get(mapper)
 
     def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
         """Return a `Found`, NO_ROW, or read.MISS for what is unusable."""
@@ -131,7 +134,6 @@ class Reader:
         mappers = hierarchy(self.plan)
         if len(mappers) == self._known:
             return False
-        self._known = len(mappers)
         asked = self.plan.mapper
         for actual in mappers:
             wanted = view_of(asked, actual) if actual.isa(asked) else None
@@ -143,6 +145,7 @@ class Reader:
                 if through is asked:
                     self._by_mapper[actual] = shape
                 self._admit(asked, wanted, shape)
+        self._known = len(mappers)  # last: other threads read what is here already
         return True
 
     def _admit(self, asked: Mapper[Any], wanted: View | None, shape: Shape) -> None:
