@@ -45,7 +45,8 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
     binding = binding_of(session)
     cache = cache_of(binding)
     if cache is None:
-        check_configured(plan, options)
+        if not _sqlalchemy.is_merge(kwargs):  # a merge is a write, and those never raise
+            check_configured(plan, options)
         return wrapped(*args, **kwargs)
     if "cache" in options:  # said to us; in a SELECT it would ask for that query to be cached
         rest = {name: value for name, value in options.items() if name != "cache"}
