@@ -6,7 +6,7 @@ a public way exists and costs nothing, it is used instead and does not stand her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -177,3 +177,14 @@ def other_tables_set(update: Any) -> list[Any]:
 def compiled_ctes(compiled: Any) -> list[Any]:
     """Return the elements of the common table expressions in a compiled statement."""
     return [cte.element for cte in (getattr(compiled, "ctes", None) or ())]
+
+
+_OF_MERGE = {"identity_token", "options"}
+
+
+def is_merge(arguments: Mapping[str, Any]) -> bool:
+    """Tell whether these arguments of `Session.get` are those that `Session.merge` gives it.
+
+    It names just these two; `AsyncSession.get` names them among others.
+    """
+    return arguments.keys() == _OF_MERGE

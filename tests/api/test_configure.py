@@ -127,6 +127,15 @@ def test_what_needs_no_cache_does_not_raise_before_configure(
         assert session.get(Hero, 1) is None
 
 
+def test_merge_before_configure_does_not_raise(engine: Engine) -> None:
+    """A merge reads in order to write; writes never raise."""
+    fill(engine, Hero(id=1))
+    with Session(engine) as session:
+        session.merge(Hero(id=1, name="merged"))
+        session.commit()
+        assert session.get_one(Hero, 1, execution_options={"cache": False}).name == "merged"
+
+
 def test_configure_twice_replaces_and_does_not_add(engine: Engine) -> None:
     """One listener of each kind, and the first store is not asked any more."""
     fill(engine, Hero(id=1))
