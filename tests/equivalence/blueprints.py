@@ -90,8 +90,10 @@ class Case:
 
 def column_plans(prefix: str, style: str, kinds: Any, count: int) -> st.SearchStrategy[Any]:
     """Return tuples of up to `count` columns called `prefix`0, `prefix`1, ..."""
-    deferred = st.just("") if style == "sqlmodel" else st.sampled_from(
-        ["", "", "", "", "yes", "group", "raise"]
+    deferred = (
+        st.just("")
+        if style == "sqlmodel"
+        else st.sampled_from(["", "", "", "", "yes", "group", "raise"])
     )
     one = st.builds(
         ColumnPlan,
@@ -110,9 +112,7 @@ def column_plans(prefix: str, style: str, kinds: Any, count: int) -> st.SearchSt
 
 
 @st.composite
-def blueprints(
-    draw: st.DrawFn, *, inheritance: bool = False, kind: str | None = None
-) -> Blueprint:
+def blueprints(draw: st.DrawFn, *, inheritance: bool = False, kind: str | None = None) -> Blueprint:
     """Draw a model; `kind` is the type of its first column."""
     styles = [style for style in STYLES if not (inheritance and style == "sqlmodel")]
     style = draw(st.sampled_from(styles))
@@ -121,7 +121,8 @@ def blueprints(
     if kind is not None:
         columns = (replace(columns[0], kind=kind, deferred=""), *columns[1:])
     possible = [
-        feature for feature in FEATURES
+        feature
+        for feature in FEATURES
         if (style == "sqlmodel") == (feature == "private") or feature in _ANYWHERE
     ]
     features = draw(st.frozensets(st.sampled_from(possible), max_size=4))

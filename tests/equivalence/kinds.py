@@ -24,7 +24,7 @@ class Color(enum.Enum):
     RED = "r"
     GREEN = "g"
     AZURE = "b"
-    BLUE = "b"  # an alias
+    BLUE = "b"  # noqa: PIE796  an alias
 
 
 class Level(enum.IntEnum):
@@ -215,9 +215,7 @@ KINDS: dict[str, Kind] = {
     "Uuid": Kind(sa.Uuid, st.uuids()),
     "Uuid text": Kind(lambda: sa.Uuid(as_uuid=False), st.uuids().map(str)),
     "Enum by name": Kind(lambda: sa.Enum(Color), st.sampled_from(Color)),
-    "Enum by value": Kind(
-        lambda: sa.Enum(Color, values_callable=_names), st.sampled_from(Color)
-    ),
+    "Enum by value": Kind(lambda: sa.Enum(Color, values_callable=_names), st.sampled_from(Color)),
     "Enum int": Kind(lambda: sa.Enum(Level), st.sampled_from(Level)),
     "Enum str": Kind(lambda: sa.Enum(Mood, native_enum=False, length=20), st.sampled_from(Mood)),
     "Enum of strings": Kind(lambda: sa.Enum("a", "b", name="ab"), st.sampled_from("ab")),

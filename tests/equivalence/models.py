@@ -192,8 +192,12 @@ def _own_columns(blueprint: Blueprint, level: int) -> tuple[ColumnPlan, ...]:
     """Return the columns that the class at `level` adds."""
     if blueprint.inheritance == "concrete":
         return blueprint.all_columns(level)
-    parent = {0: (), 1: blueprint.all_columns(0), 2: blueprint.all_columns(1),
-              3: blueprint.all_columns(0)}[level]
+    parent = {
+        0: (),
+        1: blueprint.all_columns(0),
+        2: blueprint.all_columns(1),
+        3: blueprint.all_columns(0),
+    }[level]
     return tuple(plan for plan in blueprint.all_columns(level) if plan not in parent)
 
 
@@ -308,7 +312,10 @@ def _imperative(blueprint: Blueprint, models: Models) -> None:
         if _has_table(blueprint, level):
             columns |= plans
             tables[level] = Table(
-                NAMES[level].lower(), metadata, *columns.values(), *_table_arguments(blueprint, level)
+                NAMES[level].lower(),
+                metadata,
+                *columns.values(),
+                *_table_arguments(blueprint, level),
             )
         else:
             tables[level] = tables[0]
@@ -317,8 +324,10 @@ def _imperative(blueprint: Blueprint, models: Models) -> None:
         properties: dict[str, Any] = {
             plan.name: column_property(
                 plans[plan.name],
-                **{key.replace("deferred_group", "group").replace("deferred_raise", "raise"): value
-                   for key, value in property_settings(plan).items()},
+                **{
+                    key.replace("deferred_group", "group").replace("deferred_raise", "raise"): value
+                    for key, value in property_settings(plan).items()
+                },
             )
             for plan in _own_columns(blueprint, level)
         }

@@ -1,5 +1,6 @@
 """What somebody may do with an instance after a get. Each returns all that it saw."""
 
+# ruff: noqa: D401  (what is done here reads as what is so)
 from __future__ import annotations
 
 import pickle

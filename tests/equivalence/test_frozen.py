@@ -80,8 +80,7 @@ def test_generated_rows(at_fill: bool, at_hit: bool, tally: Tally) -> None:
     with ExitStack() as stack:
         built = [stack.enter_context(arena_of(case)) for case in drawn[:200]]
         targets = [
-            target_of(models, case.rows[0])
-            for (_, models), case in zip(built, drawn, strict=False)
+            target_of(models, case.rows[0]) for (_, models), case in zip(built, drawn, strict=False)
         ]
         with frozen(at_fill):
             for (arena, _), target in zip(built, targets, strict=True):

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sqlmodel_cache import SQLModelCache
 from tests.equivalence.arena import arena_of, target_of
 from tests.equivalence.blueprints import Case, cases
-from tests.equivalence.examination import examine
 from tests.equivalence.exactly import differences
+from tests.equivalence.examination import examine
+from tests.equivalence.kinds import UNSTORED
 from tests.equivalence.scripts import changed, every_attribute
 from tests.equivalence.snapshot import snapshot
-from tests.equivalence.kinds import UNSTORED
 from tests.equivalence.tally import Tally
 
 pytestmark = [

@@ -21,8 +21,8 @@ from sqlalchemy import (
     create_engine,
     event,
     exc,
-    inspect,
     insert,
+    inspect,
     table,
 )
 from sqlalchemy.ext.declarative import ConcreteBase
@@ -163,7 +163,7 @@ def test_a_pickled_column_loads_on_access(engine: Engine, declarative: Any) -> N
         assert arena.sent[-1] == ("UPDATE thing SET name=? WHERE thing.id = ?", ("m", 1))
 
 
-class Rank(str, enum.Enum):
+class Rank(str, enum.Enum):  # noqa: UP042  as SQLModel's users write it
     PAWN = "p"
     KING = "k"
 
@@ -175,7 +175,6 @@ def test_an_sqlmodel_of_annotations(engine: Engine, sqlmodel: Any) -> None:
     class Team(sqlmodel, table=True):
         __tablename__ = "team"
         id: int | None = Field(default=None, primary_key=True)
-        
 
     class Hero(sqlmodel, table=True):
         __tablename__ = "hero"
@@ -238,9 +237,7 @@ def test_a_hierarchy_told_by_an_expression(engine: Engine, declarative: Any) -> 
         song: Mapped[str | None]
         __mapper_args__ = {"polymorphic_identity": "bird"}
 
-    arena = ready(
-        engine, declarative.metadata, Animal(id=1, legs=4), Bird(id=2, legs=2, song="la")
-    )
+    arena = ready(engine, declarative.metadata, Animal(id=1, legs=4), Bird(id=2, legs=2, song="la"))
     for target in (Target(Animal, 1), Target(Animal, 2), Target(Bird, 2), Target(Bird, 1)):
         seen = []
         for way in (arena.load, arena.any_way, arena.any_way):
@@ -378,8 +375,8 @@ def test_the_eager_relationship_of_an_expired_column(engine: Engine, declarative
         __cache_config__ = CACHED
         id: Mapped[int] = mapped_column(primary_key=True)
         name: Mapped[str] = deferred(mapped_column(String), raiseload=True)
-        books: Mapped[list["Book"]] = relationship(lazy="raise")  # noqa: UP037
-        sold: Mapped[list["Book"]] = relationship(viewonly=True)  # noqa: UP037
+        books: Mapped[list["Book"]] = relationship(lazy="raise")
+        sold: Mapped[list["Book"]] = relationship(viewonly=True)
         later: DynamicMapped["Book"] = relationship(viewonly=True)
 
     class Book(declarative):

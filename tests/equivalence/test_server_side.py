@@ -66,7 +66,9 @@ def declare(eager_defaults: Any) -> Any:
         name: Mapped[str] = mapped_column(String(50))
         price: Mapped[Decimal] = mapped_column(Numeric(10, 2))
         state: Mapped[str] = mapped_column(String(20), server_default="new")
-        double: Mapped[Decimal | None] = mapped_column(Numeric(10, 2), Computed("price * 2", persisted=True))
+        double: Mapped[Decimal | None] = mapped_column(
+            Numeric(10, 2), Computed("price * 2", persisted=True)
+        )
         stamp: Mapped[str | None] = mapped_column(
             String(80), server_default=FetchedValue(), server_onupdate=FetchedValue()
         )
@@ -111,7 +113,7 @@ def add(session: Session, item: Any) -> Any:
 
 
 def check(arena: Arena, item: Any) -> None:
-    """The next get, which fills, and the one after it, which hits, are what a load is."""
+    """Compare the next get, which fills, and the one after it, which hits, with a load."""
     target = Target(item, 1)
     arena.fill(target)
     arena.check(target)

@@ -36,7 +36,10 @@ class Fleet:
         for number, (name, (type_, _)) in enumerate(samples.items()):
             columns = [Column("id", Integer, primary_key=True, autoincrement=False)]
             table = Table(
-                f"t{number}", self.registry.metadata, *columns, Column("value", type_, nullable=True)
+                f"t{number}",
+                self.registry.metadata,
+                *columns,
+                Column("value", type_, nullable=True),
             )
             cls = type(f"Type{number}", (), {"__cache_config__": CacheConfig(ttl=300)})
             self.registry.map_imperatively(cls, table)
@@ -66,6 +69,8 @@ class Fleet:
 def examine(tally: Tally, arena: Arena, fleet: Fleet) -> None:
     """Compare the hits of a fleet with its loads, and count them."""
     problems: list[str] = []
+    # An engine's first get asks who the server is. Under REPEATABLE READ that makes a snapshot.
+    arena.fill(next(fleet.targets())[1])
     for name, target in fleet.targets():
         arena.fill(target)
         with arena.session() as session:

@@ -1,5 +1,6 @@
 """A get in any state of a session: the same instance, or the same exception, as without a cache."""
 
+# ruff: noqa: D401  (what is done here reads as what is so)
 from __future__ import annotations
 
 import gc
