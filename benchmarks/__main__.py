@@ -5,12 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import commits, hits, others
+from benchmarks import commits, crowds, hits, memory, misses, others
 from benchmarks.place import opened
 from benchmarks.report import header
 from benchmarks.timing import QUICK, THOROUGH
 
-GROUPS = {"hits": hits.measure, "others": others.measure, "commits": commits.measure}
+GROUPS = {
+    "hits": hits.measure,
+    "others": others.measure,
+    "misses": misses.measure,
+    "crowds": crowds.measure,
+    "commits": commits.measure,
+    "memory": memory.measure,
+}
 
 
 def main(arguments: list[str]) -> int:
