@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -70,3 +71,8 @@ def record_commands(url: str) -> Iterator[Commands]:
 def _calls(client: redis.Redis) -> dict[str, int]:
     stats: Any = client.info("commandstats")
     return {name.removeprefix("cmdstat_"): int(stat["calls"]) for name, stat in stats.items()}
+
+
+def stable_id(value: object) -> str:
+    """Return a test id that is the same in every process: no address of an object in it."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))

@@ -23,6 +23,7 @@ from sqlmodel_cache import (
 )
 from sqlmodel_cache.transport import MemoryTransport, RedisAsyncTransport
 from tests.api.models import Base, Hero, Pair, Plain, fill, is_cached
+from tests.recording import stable_id
 from tests.servers.redis_server import RedisServer
 
 
@@ -90,7 +91,7 @@ def test_clear_forgets_everything(engine: Engine) -> None:
     assert SQLModelCache.stats().misses == misses + 2
 
 
-@pytest.mark.parametrize("key", [(1, "a"), [1, "a"], {"right": "a", "left": 1}], ids=repr)
+@pytest.mark.parametrize("key", [(1, "a"), [1, "a"], {"right": "a", "left": 1}], ids=stable_id)
 def test_keys_are_spelt_as_get_takes_them(engine: Engine, key: Any) -> None:
     """Composite keys as tuple, list or dict."""
     assert is_cached(engine, Pair, (1, "a"))
@@ -112,7 +113,7 @@ def test_uuid_key_may_be_text(engine: Engine) -> None:
     assert SQLModelCache.stats().misses == misses + 1
 
 
-@pytest.mark.parametrize("key", [(1, 2), "one", None, object()], ids=repr)
+@pytest.mark.parametrize("key", [(1, 2), "one", None, object()], ids=stable_id)
 def test_what_is_no_key_is_refused(engine: Engine, key: Any) -> None:
     """Silence would leave the row where it is."""
     assert is_cached(engine, Hero)
@@ -314,7 +315,7 @@ def test_engine_may_name_its_database(engine: Engine, tmp_path: Any) -> None:
     other.dispose()
 
 
-@pytest.mark.parametrize("bind", ["sqlite://", 5, Hero], ids=repr)
+@pytest.mark.parametrize("bind", ["sqlite://", 5, Hero], ids=stable_id)
 def test_bind_that_names_no_database(engine: Engine, bind: Any) -> None:
     """Anything but an engine, a connection or a session is refused."""
     with pytest.raises(ConfigurationError, match="no engine, connection or session"):

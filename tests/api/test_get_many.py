@@ -24,7 +24,7 @@ from sqlmodel_cache import (
     get_many,
 )
 from tests.api.models import Base, Hero, Pair, Plain, fill
-from tests.recording import Commands, Statements
+from tests.recording import Commands, Statements, stable_id
 
 Recorder = Callable[[Any], AbstractContextManager[Statements]]
 CommandRecorder = Callable[[], AbstractContextManager[Commands]]
@@ -203,7 +203,7 @@ def test_sessions_of_a_factory_keep_its_defaults(engine: Engine) -> None:
     assert (stats.bypasses, stats.misses, stats.hits) == ({"cache_false": 2}, 4, 0)
 
 
-@pytest.mark.parametrize("wrong", [(1, 2), {"nonsense": 1}], ids=repr)
+@pytest.mark.parametrize("wrong", [(1, 2), {"nonsense": 1}], ids=stable_id)
 def test_what_is_no_key_is_refused(engine: Engine, wrong: Any) -> None:
     """The message names the model."""
     with Session(engine) as session, pytest.raises(ConfigurationError, match="Hero"):

@@ -22,7 +22,7 @@ from sqlmodel_cache import (
     SQLModelCache,
     cached_sessionmaker,
 )
-from tests.recording import Statements
+from tests.recording import Statements, stable_id
 
 Recorder = Callable[[Engine], AbstractContextManager[Statements]]
 
@@ -133,7 +133,7 @@ def test_ttl_zero_stores_nothing_but_reads(engine: Engine) -> None:
     "options",
     [{"cache": 1}, {"cache": "no"}, {"cache": None}, {"cache_ttl": "5"}, {"cache_ttl": -1},
      {"cache_ttl": 2.5}, {"cache_ttl": True}, {"cache_ttl": None}],
-    ids=str,
+    ids=stable_id,
 )  # fmt: skip
 def test_other_types_are_refused(engine: Engine, options: dict[str, Any]) -> None:
     """A ConfigurationError names the option and what it may be."""

@@ -22,7 +22,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelAsyncSession
 
 from sqlmodel_cache import SQLModelCache
 from tests.api.models import Hero, fill
-from tests.recording import Statements
+from tests.recording import Statements, stable_id
 
 Recorder = Callable[[Any], AbstractContextManager[Statements]]
 
@@ -160,7 +160,7 @@ def test_session_subclass_with_a_get_of_its_own(engine: Engine) -> None:
     assert SQLModelCache.stats().hits == 1
 
 
-@pytest.mark.parametrize("spelling", [1, (1,), [1], {"id": 1}], ids=repr)
+@pytest.mark.parametrize("spelling", [1, (1,), [1], {"id": 1}], ids=stable_id)
 def test_spellings_of_a_key(engine: Engine, spelling: Any) -> None:
     """Scalar, tuple, list and dict are one entry."""
     SQLModelCache.configure("memory://")
@@ -171,7 +171,7 @@ def test_spellings_of_a_key(engine: Engine, spelling: Any) -> None:
     assert SQLModelCache.stats().hits == 1
 
 
-@pytest.mark.parametrize("wrong", [(1, 2), {}, {"nonsense": 1}, [[1]]], ids=repr)
+@pytest.mark.parametrize("wrong", [(1, 2), {}, {"nonsense": 1}, [[1]]], ids=stable_id)
 def test_what_is_no_key_raises_as_without_a_cache(engine: Engine, wrong: Any) -> None:
     """SQLAlchemy says it best, so it says it."""
     with Session(engine) as session, pytest.raises(Exception, match=r".") as without:

@@ -18,6 +18,7 @@ from sqlmodel_cache import (
     cached_sessionmaker,
 )
 from sqlmodel_cache.orm.policy import config_of
+from tests.recording import stable_id
 
 WRONG_POLICIES: list[tuple[dict[str, Any], str, str]] = [
     ({"ttl": -1}, "ttl=-1", "int of 0"),
@@ -64,7 +65,7 @@ NO_TRANSPORTS: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("settings", "field", "remedy"), WRONG_POLICIES, ids=str)
+@pytest.mark.parametrize(("settings", "field", "remedy"), WRONG_POLICIES, ids=stable_id)
 def test_wrong_policy_names_model_field_and_remedy(
     settings: dict[str, Any], field: str, remedy: str
 ) -> None:
@@ -93,7 +94,7 @@ def test_unknown_setting_of_the_decorator() -> None:
         cached(tll=5)(type("Sidekick", (), {}))  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("thing", [5, "Hero", lambda: None, CacheConfig()], ids=repr)
+@pytest.mark.parametrize("thing", [5, "Hero", lambda: None, CacheConfig()], ids=stable_id)
 def test_decorator_is_for_classes(thing: Any) -> None:
     """Anything else is refused, with the way to write it."""
     with pytest.raises(ConfigurationError, match="@cached is for mapped classes"):
@@ -111,7 +112,7 @@ def test_cache_config_is_a_frozen_value() -> None:
         CacheConfig(True, 5, 10)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("settings", "field", "remedy"), WRONG_CONFIGURATIONS, ids=str)
+@pytest.mark.parametrize(("settings", "field", "remedy"), WRONG_CONFIGURATIONS, ids=stable_id)
 def test_wrong_configuration_names_field_and_remedy(
     settings: dict[str, Any], field: str, remedy: str
 ) -> None:
@@ -124,7 +125,7 @@ def test_wrong_configuration_names_field_and_remedy(
         SQLModelCache.get_config()
 
 
-@pytest.mark.parametrize(("transport", "what"), NO_TRANSPORTS, ids=str)
+@pytest.mark.parametrize(("transport", "what"), NO_TRANSPORTS, ids=stable_id)
 def test_what_is_no_transport_is_refused(transport: Any, what: str) -> None:
     """The message says what it is missing."""
     with pytest.raises(ConfigurationError) as raised:
@@ -153,7 +154,7 @@ def test_half_async_transport_is_refused() -> None:
         SQLModelCache.configure(Half())
 
 
-@pytest.mark.parametrize("factory", [None, SQLModel, lambda: None, "maker"], ids=repr)
+@pytest.mark.parametrize("factory", [None, SQLModel, lambda: None, "maker"], ids=stable_id)
 def test_cached_sessionmaker_is_for_factories(factory: Any) -> None:
     """The message names what it was given."""
     with pytest.raises(ConfigurationError, match="takes a sessionmaker or async_sessionmaker"):
@@ -164,7 +165,7 @@ def test_cached_sessionmaker_is_for_factories(factory: Any) -> None:
     ("settings", "what"),
     [({"ttl": -1}, "cache_ttl=-1"), ({"cache": 1}, "cache=1"), ({"transport": 5}, "int"),
      ({"namespace": ""}, "namespace"), ({"namespace": 3}, "namespace")],
-    ids=str,
+    ids=stable_id,
 )  # fmt: skip
 def test_wrong_settings_of_a_factory(settings: dict[str, Any], what: str) -> None:
     """They are found when the factory is made."""

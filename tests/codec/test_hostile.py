@@ -15,6 +15,7 @@ from sqlalchemy.dialects import postgresql as pg
 from sqlmodel_cache.codec import Undecodable, Unstorable, same
 from sqlmodel_cache.codec.envelope import ANNOTATED
 from tests.codec.samples import COLUMNS, codec_of
+from tests.recording import stable_id
 
 EVERYTHING = codec_of(*(type_ for type_, _ in COLUMNS.values()))
 pack = msgspec.msgpack.encode
@@ -99,7 +100,7 @@ def test_what_decodes_is_of_the_type(data: st.DataObject) -> None:
         ["@", 0, 5], ["@", 0, "x"], ["R", 1, 2, "<>", False], ["R", 1, 2, "[)", 0], ["r", []],
         ["bits", "012"], ["builtins.eval", "1"], ["e", 0], [], {}, [["l"]], ["l", {}],
     ],
-    ids=repr,
+    ids=stable_id,
 )  # fmt: skip
 def test_malformed_tags(tagged: Any) -> None:
     """Every kind of malformed tagged value is refused."""

@@ -22,6 +22,7 @@ from sqlmodel.sql.sqltypes import AutoString, UTCDateTime
 
 from sqlmodel_cache.codec import PkCodec, same
 from tests.codec.samples import COLUMNS, OFFSETS, SURPRISES, Color, Level, dialect_of, text
+from tests.recording import stable_id
 
 PG, SQLITE, MYSQL = dialect_of(pg), dialect_of(sqlite), dialect_of(mysql)
 
@@ -119,7 +120,7 @@ def test_types_never_meet() -> None:
         (sa.ARRAY(sa.Integer), [1]), (sa.PickleType(), "a"), (pg.INET(), "10.0.0"), (pg.INET(), 5),
         (pg.JSONB(), 1), (pg.INT4RANGE(), pg.Range(1, 2)),
     ],
-    ids=repr,
+    ids=stable_id,
 )  # fmt: skip
 def test_no_key(type_: Any, value: object) -> None:
     """What the column does not take as it is goes to the database."""
@@ -299,7 +300,7 @@ def test_wrong_number_of_values() -> None:
         (sa.Enum("a", "b"), PG, True), (sa.Enum("a", "A"), PG, False), (Stripped(), PG, False),
         (HexNumber(), PG, True), (sa.NullType(), PG, False), (sa.DateTime(), PG, True),
     ],
-    ids=repr,
+    ids=stable_id,
 )  # fmt: skip
 def test_safe_in_sql(type_: Any, dialect: Any, safe: bool) -> None:
     """Text may be compared without case or padding, so equality in SQL proves nothing."""

@@ -18,6 +18,7 @@ from sqlalchemy.ext.mutable import MutableDict, MutableList
 
 from sqlmodel_cache.codec import ABSENT, Unstorable, same
 from tests.codec.samples import COLUMNS, SURPRISES, codec_of, survives
+from tests.recording import stable_id
 
 
 class Stubborn(dt.tzinfo):
@@ -65,7 +66,7 @@ def test_unexpected_values(name: str, value: object) -> None:
 @pytest.mark.parametrize(
     "value",
     [7, 2**80, "x", "\ud800", b"\0", 1.5, True, Decimal("1.0"), dt.date(2020, 1, 2), None],
-    ids=repr,
+    ids=stable_id,
 )
 @pytest.mark.parametrize("name", ["Integer", "String", "Boolean", "DateTime", "JSON", "NullType"])
 def test_nothing_a_driver_returns_is_refused(name: str, value: object) -> None:
@@ -174,7 +175,7 @@ class Moment(dt.datetime):
 
 
 @pytest.mark.parametrize(
-    "value", [Moment(2024, 1, 1, tzinfo=ZoneInfo("UTC")), pg.INT4RANGE(), Decimal], ids=repr
+    "value", [Moment(2024, 1, 1, tzinfo=ZoneInfo("UTC")), pg.INT4RANGE(), Decimal], ids=stable_id
 )
 def test_strange_classes_are_refused(value: object) -> None:
     """A subclass would come back as its base, so it is not stored."""

@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import Range
 
 from sqlmodel_cache.codec import same
 from tests.codec.samples import SURPRISES, Color, Level
+from tests.recording import stable_id
 
 
 class Plain:
@@ -113,7 +114,7 @@ BERLIN = ZoneInfo("Europe/Berlin")
         (Array("i4", b"ab"), Array("u4", b"ab")), (Array("i4", b"ab"), Array("i4", b"ac")),
         (None, 0),
     ],
-    ids=repr,
+    ids=stable_id,
 )  # fmt: skip
 def test_different(one: object, other: object) -> None:
     """What `==` may forgive is not the same."""
@@ -135,7 +136,7 @@ def test_different(one: object, other: object) -> None:
         (NOON.replace(tzinfo=BERLIN), NOON.replace(tzinfo=ZoneInfo.no_cache("Europe/Berlin"))),
         (NOON.replace(tzinfo=HOUR), NOON.replace(tzinfo=dt.timezone(dt.timedelta(hours=1)))),
     ],
-    ids=repr,
+    ids=stable_id,
 )  # fmt: skip
 def test_same(one: object, other: object) -> None:
     """Values of one class and one content are the same, also without an `__eq__`."""
