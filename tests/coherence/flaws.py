@@ -129,7 +129,7 @@ def _fence_before_flush() -> None:
         return True
 
     fence = publish.Publishing.fence
-    publish.Publishing.fence = fenced_already  # type: ignore[method-assign]
+    setattr(publish.Publishing, "fence", fenced_already)  # noqa: B010
     event.listen(Session, "before_commit", fence_now)
 
 

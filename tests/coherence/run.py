@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 from dataclasses import dataclass, field
@@ -42,7 +43,8 @@ class Result:
     @property
     def bound(self) -> float:
         """The upper end of the 95 % interval of the share of stale hits (rule of three)."""
-        return max(3.0, self.stale_s1 + 2 * self.stale_s1**0.5 + 3) / max(self.hits, 1)
+        stale = self.counts["stale_s1"]
+        return (stale + 2 * math.sqrt(stale) + 3) / max(self.hits, 1)
 
 
 def start(settings: Settings) -> list[BaseProcess]:

@@ -16,8 +16,9 @@ class Settings:
     the tasks of one loop. `writes` is the share of operations that write, `whole` the share of
     writes that name no key. In a `share` of cases a delay of up to `dawdle` is put into each
     window: between SELECT and fill, fence and COMMIT, COMMIT and release. Between two operations
-    an actor pauses for `idle`. A run ends early once a counter of the board is `enough`. Times are
-    in seconds, `fence` in milliseconds. `flaw` names a canary.
+    an actor pauses for `idle`. With `bulk` most reads are of `get_many`, whenever no commit is
+    near. A run ends early once a counter of the board is `enough`. Times are in seconds, `fence`
+    in milliseconds. `flaw` names a canary.
     """
 
     folder: Path
@@ -25,14 +26,15 @@ class Settings:
     redis: str
     prefix: str
     rows: int = 16
-    threads: tuple[int, ...] = (2, 2, 2)
-    tasks: tuple[int, ...] = (8, 8)
-    writes: float = 0.3
+    threads: tuple[int, ...] = (2, 1)
+    tasks: tuple[int, ...] = (4, 4)
+    writes: float = 0.25
     seconds: float = 10.0
-    share: float = 0.2
+    share: float = 0.1
     dawdle: float = 0.002
     whole: float = 0.01
     idle: float = 0.0
+    bulk: bool = True
     enough: tuple[str, int] | None = None
     fence: int | None = None
     flaw: str | None = None
@@ -59,6 +61,7 @@ class Settings:
             fence=flaw.fence,
             whole=flaw.whole,
             share=0.5,
+            bulk=False,
             dawdle=0.005,
             prefix=f"{self.prefix}-{name.replace(' ', '-')}-{broken:d}",
             folder=self.folder / f"{name.replace(' ', '-')}-{broken:d}",

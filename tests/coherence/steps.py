@@ -104,8 +104,12 @@ def send_commit(connection: Any) -> None:
 
 def watch_transports() -> None:
     """Say which step is reached, and do fences and releases of several rows one after another."""
-    for cls in (RedisLineTransport, RedisAsyncTransport):
-        cls.perform = (_asynchronous if cls is RedisAsyncTransport else _synchronous)(cls.perform)
+    transports: list[tuple[Any, Any]] = [
+        (RedisLineTransport, _synchronous),
+        (RedisAsyncTransport, _asynchronous),
+    ]
+    for cls, stepwise in transports:
+        cls.perform = stepwise(cls.perform)
 
 
 def _names(op: Any) -> tuple[str, str, str]:
@@ -173,4 +177,5 @@ def delay_fills(delay: Callable[[], None]) -> None:
         delay()
         settle(scope, held, row)
 
-    lookup.settle = many.settle = dawdle
+    for module in (lookup, many):
+        vars(module)["settle"] = dawdle

@@ -29,7 +29,7 @@ class Item(Base):
 
 def _mark(state: InstanceState[Any], context: object) -> None:
     if context is None:  # a load has one; an instance made from a hit has none
-        state.obj().from_cache = True
+        state.dict["from_cache"] = True
 
 
 event.listen(Item, "load", _mark, raw=True)

@@ -18,12 +18,12 @@ CAUGHT = 25  # stale reads after which a canary counts as caught
 
 
 def test_no_stale_read(settings):
-    """Threads and tasks of five processes read and write 16 rows; nobody sees anything old."""
-    result = run(replace(settings, seconds=90, enough=("near", 2_000)))
+    """Threads and tasks of four processes read and write 16 rows; nobody sees anything old."""
+    result = run(replace(settings, seconds=90, enough=("near", 300)))
     assert (result.stale_s1, result.stale_s2, result.errors) == (0, 0, 0), result.evidence
     assert result.stale_database == 0
-    assert result.exit_codes == (0,) * 5
-    assert result.near >= 2_000
+    assert result.exit_codes == (0,) * 4
+    assert result.near >= 300
     assert result.hits > result.operations / 2
     assert result.absent > 0
 
@@ -50,6 +50,6 @@ def test_fences_that_run_out(settings):
     S1 does not: `docs/consistency.md` says so of a writer that outlives its fence.
     """
     control = settings.canary("conditional release", broken=False)
-    result = run(replace(control, seconds=90, enough=("near", 200)))
+    result = run(replace(control, seconds=90, enough=("near", 100)))
     assert result.stale_s2 == 0, result.evidence
     assert (result.stale_database, result.errors) == (0, 0)

@@ -113,9 +113,8 @@ def at_rest(settings: Settings) -> list[str]:
     engine = create_engine(settings.database)
     wrong = []
     with engine.connect() as connection:
-        true: dict[int, int] = dict(
-            tuple(found) for found in connection.execute(select(table.Item.id, table.Item.version))
-        )
+        found = connection.execute(select(table.Item.id, table.Item.version))
+        true: dict[int, int] = {each.id: each.version for each in found}
     for row in range(settings.rows):
         read: list[tuple[int, bool]] = []
         deadline = time.monotonic() + settings.fence / 1000 + 5

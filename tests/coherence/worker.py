@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from sqlmodel_cache import FenceError, SQLModelCache
 from sqlmodel_cache.orm import publish
+from sqlmodel_cache.protocol.write import Publication
 from tests.coherence import flaws, steps, writing
 from tests.coherence.board import Board, Slot
 from tests.coherence.reading import Judge
@@ -33,9 +34,7 @@ def prepare(settings: Settings, seed: int) -> random.Random:
     steps.watch_transports()
     steps.delay_fills(steps.some_delay(rng, settings.share, settings.dawdle))
     if settings.fence is not None:
-        publish.Publication = partial(  # type: ignore[misc, assignment]
-            publish.Publication, duration=settings.fence
-        )
+        vars(publish)["Publication"] = partial(Publication, duration=settings.fence)
     if settings.flaw is not None:
         flaws.apply(settings.flaw)
     SQLModelCache.configure(
@@ -79,11 +78,13 @@ class Actor:
             from_database = {"execution_options": {"cache": False}} if dice > 0.93 else {}
             for number in range(BURST):
                 session.expunge_all()  # what is in the identity map is not looked up again
-                if number % 4 == 3:
+                hot = self.board.hot
+                if self.board.known(hot).near or number == 0:
+                    self.judge.get(session, hot, **from_database)
+                elif number % 2 and self.settings.bulk:
                     self.judge.get_many(session, rng.sample(range(rows), rows))
                 else:
-                    row = self.board.hot if number % 4 else rng.randrange(rows)
-                    self.judge.get(session, row, **from_database)
+                    self.judge.get(session, rng.randrange(rows), **from_database)
 
     def failed(self, error: Exception) -> None:
         """Count an error that reached the caller of the library; one is what 'abort' asks for."""
@@ -103,7 +104,7 @@ class Actor:
         session.execute(text("SELECT 1")).close()
         row = self.board.hot
         before = self.board.known(row).seen
-        for _ in range(10):
+        for _ in range(30):
             if self.board.over or self.board.known(row).seen > before:
                 break
             steps.pause(0.001)

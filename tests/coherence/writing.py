@@ -21,7 +21,7 @@ from tests.coherence.table import Item
 Versions: TypeAlias = list[tuple[int, int]]
 Way: TypeAlias = Callable[[Session, Sequence[int]], Versions]
 
-_TABLE: Final = Item.__table__
+_TABLE: Final[Any] = Item.__table__
 _NEXT: Final = {"version": Item.version + 1}
 
 
