@@ -155,7 +155,10 @@ def _seal(scope: Scope, held: read.Held, row: Row) -> tuple[bytes, int] | None:
     if row is NO_SUCH_ROW:
         # Of text the database may say "equal" where Python does not: an insert of 'BOB' would
         # not reach what is remembered of 'bob'.
-        ttl = config.negative_ttl or 0 if scope.reader.pk.safe_in_sql else 0
+        # And a subclass knows nothing of rows that are its siblings' or its base's.
+        plan = scope.reader.plan
+        knows = scope.reader.pk.safe_in_sql and plan.mapper is plan.root
+        ttl = config.negative_ttl or 0 if knows else 0
     if ttl == 0 or not scope.may_fill():
         return None
     life = ttl * 1000
