@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from sqlalchemy import event
-from sqlalchemy.orm import Mapper
+from sqlalchemy.orm import Mapper, class_mapper
 
 from sqlmodel_cache.codec import Unstorable
 from sqlmodel_cache.orm import _sqlalchemy
@@ -48,10 +48,20 @@ _running: dict[Any, Capture] = {}  # by the session's hash key
 
 
 def watch_loads(cls: type) -> None:
-    """Stand first in line at the `load` event of a cached class and its subclasses."""
-    if cls not in _watched:
-        _watched.add(cls)
-        event.listen(cls, "load", on_load, raw=True, propagate=True, insert=True)
+    """Stand first in line at the `load` event of a cached class and its subclasses.
+
+    Class by class: what SQLAlchemy propagates to subclasses stands last there.
+    """
+    for mapper in class_mapper(cls, configure=False).self_and_descendants:
+        if mapper.class_ not in _watched:
+            _watched.add(mapper.class_)
+            event.listen(mapper.class_, "load", on_load, raw=True, insert=True)
+
+
+def watch_subclass(cls: type) -> None:
+    """Watch a class that was mapped after its base was watched."""
+    if any(base in _watched for base in cls.__mro__[1:]):
+        watch_loads(cls)
 
 
 def _watch_every_mapper(mapper: Mapper[Any]) -> None:
@@ -99,9 +109,9 @@ def on_load(state: InstanceState[Any], context: Any) -> None:
     if state.key[1] in capture.rows:
         return  # taken, before a listener on every mapper could change it
     reader = capture.reader
-    if not state.mapper.isa(reader.plan.mapper):
+    shape = reader.shape_of(state.mapper) if state.mapper.isa(reader.plan.mapper) else None
+    if shape is None:
         return
-    shape = reader.shape_of(state.mapper)
     try:
         payload, flags = shape.codec.encode(stored_values(shape, state.dict))
     except Unstorable:
