@@ -18,7 +18,7 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import logger
-from sqlmodel_cache.orm import lookup, policy, sessions
+from sqlmodel_cache.orm import capture, lookup, policy, sessions
 from sqlmodel_cache.orm.cache import Cache
 from sqlmodel_cache.orm.tables import forget_table_map
 
@@ -27,11 +27,14 @@ def activate(config: Configuration) -> None:
     """Make `config` the active configuration, in the place of any other."""
     cache = Cache(config, renew=_state.wrote_unseen)
     former, _state.active = _state.active, cache
-    sessions.detach()
     if former is not None:
-        former.close()
+        cache.sites.inherit(former.sites)
     if config.enabled or _state.carried:  # what factories carry is not replaced
         sessions.attach()
+    else:
+        sessions.detach()
+    if former is not None:
+        former.close()
     if config.enabled:
         _state.wrote_unseen = False
     else:
@@ -80,6 +83,7 @@ def configure_from_environment() -> None:
 
 def _on_new_mapper(mapper: Mapper[Any], cls: type) -> None:
     forget_table_map()
+    capture.watch_subclass(cls)
     if policy.ATTRIBUTE in {name for base in cls.__mro__ for name in vars(base)}:
         configure_from_environment()
 

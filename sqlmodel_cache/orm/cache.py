@@ -119,6 +119,12 @@ class Site:
                 self.namespaces.add(found.name)
         return self.database
 
+    def take(self, other: Site) -> None:
+        """Know what another cache's site of the same database found out."""
+        self.namespaces |= other.namespaces
+        if other.database is not None and self.database is None:
+            self._settle(other.database)
+
     def reader(self, namespace: str, plan: Plan) -> Reader:
         """Return the reader of one model in one namespace, compiled on first use."""
         cls = plan.mapper.class_
@@ -163,6 +169,15 @@ class Sites:
             return self._by_dialect[dialect]
         except KeyError:
             return self._by_dialect.setdefault(dialect, Site(self._cache, dialect))
+
+    def inherit(self, former: Sites) -> None:
+        """Know the databases that a former cache knew: a transaction that wrote may be under way.
+
+        Not what its configuration called them.
+        """
+        if former._cache.config.namespace is None:
+            for site in former:
+                self.of(site.dialect).take(site)
 
     def __iter__(self) -> Iterator[Site]:
         return iter(list(self._by_dialect.values()))

@@ -34,18 +34,26 @@ F = TypeVar("F", bound="sessionmaker[Any] | async_sessionmaker[Any]")
 
 
 def attach() -> None:
-    """Add every listener of a configured cache. Idempotent."""
-    detach()
+    """Add every listener of a configured cache, and forget what was compiled. Idempotent.
+
+    What stands already is left standing: a transaction under way must still be published.
+    """
     writes.watch()
-    event.listen(Session, "after_begin", _on_begin)
+    if not event.contains(Session, "after_begin", _on_begin):
+        event.listen(Session, "after_begin", _on_begin)
+    _forget_compiled()
 
 
 def detach() -> None:
     """Remove what `attach` added, and forget what was compiled. Idempotent."""
     writes.unwatch()
-    capture.unwatch_loads()
     if event.contains(Session, "after_begin", _on_begin):
         event.remove(Session, "after_begin", _on_begin)
+    _forget_compiled()
+
+
+def _forget_compiled() -> None:
+    capture.unwatch_loads()
     compiled.clear()
     forget_table_map()
 

@@ -8,6 +8,7 @@ public events; they are added by `watch` and gone after `unwatch`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
@@ -37,16 +38,20 @@ _WRITES = (Effect.ANYTHING, Effect.COMMIT)
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 _SEEN = "_sqlmodel_cache_seen"
 _wrapped: WeakSet[Any] = WeakSet()  # dialects whose do_commit passes through `publish`
+_wrapping = Lock()
 _prepared: dict[Any, Ledger] = {}  # two-phase transactions between PREPARE and COMMIT
 _warned: set[str] = set()
 
 
 def watch() -> None:
-    """Add every listener."""
+    """Add every listener that is not there yet."""
     for name in _STATEMENT_EVENTS:
-        event.listen(Engine, name, _on_statement)
+        if not event.contains(Engine, name, _on_statement):
+            event.listen(Engine, name, _on_statement)
     for name, listener in _MAPPER_EVENTS:
-        event.listen(Mapper, name, listener, raw=True)
+        if not event.contains(Mapper, name, listener):
+            event.listen(Mapper, name, listener, raw=True)
+    _warned.clear()
 
 
 def unwatch() -> None:
@@ -268,10 +273,13 @@ def _touch(mapper: Mapper[Any], connection: Connection, pk: Any, inserted: bool 
 
 def wrap_dialect(dialect: Any) -> None:
     """Pass the transaction methods of one engine's dialect through the ledger. Idempotent."""
-    if dialect not in _wrapped:
-        _wrapped.add(dialect)
-        for name, wrapper in _DIALECT_METHODS.items():
-            wrapt.wrap_function_wrapper(dialect, name, wrapper)
+    if dialect in _wrapped:
+        return
+    with _wrapping:  # and noted last: a thread that finds it noted may commit at once
+        if dialect not in _wrapped:
+            for name, wrapper in _DIALECT_METHODS.items():
+                wrapt.wrap_function_wrapper(dialect, name, wrapper)
+            _wrapped.add(dialect)
 
 
 def _do_commit(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
