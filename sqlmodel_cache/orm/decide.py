@@ -154,7 +154,12 @@ def _at_bind(
     if database is None:
         # The first lookup of this engine checks out a connection, as a load would.
         wrap_dialect(bind.dialect)
-        database = site.learn(session.connection(bind_arguments={"bind": bind}))
+        connection = session.connection(bind_arguments={"bind": bind})
+        database = site.learn(connection)
+        if bind.dialect.name == "postgresql":  # to ask was to make the snapshot
+            reason = isolation.blocks(bind, connection)
+            if reason is not None:
+                return reason
     namespace = namespace_for(cache, session, binding and binding.namespace)
     if namespace is None:
         namespace = site.named(outer) or database.name
