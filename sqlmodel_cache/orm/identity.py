@@ -26,6 +26,8 @@ def primary_key(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
     if type(ident) in _SCALARS:
         values: tuple[Any, ...] = (ident,)
     elif isinstance(ident, dict):
+        if len(ident) != len(columns):
+            return None
         synonyms = _sqlalchemy.synonyms_of_pk(mapper)
         named = {synonyms.get(name, name): value for name, value in ident.items()}
         try:

@@ -67,8 +67,8 @@ def plan_of(entity: Any) -> Plan | None:
     if not isinstance(cls, type):
         return None
     if cls is not entity and cls in compiled:  # a mapper was given
-        plan = compiled[cls]
-        return plan
+        known: Plan | None = compiled[cls]
+        return known
     try:
         mapper: Mapper[Any] = inspect(cls)
     except NoInspectionAvailable:

@@ -133,11 +133,12 @@ def table_map() -> TableMap:
     Mappers need not be configured: a process that only writes may never do so.
     """
     global _current
-    if _current is None:
-        _current = TableMap(
+    found = _current
+    if found is None:  # not read again below: a thread that maps a class forgets it
+        found = _current = TableMap(
             mapper for mapper in _sqlalchemy.all_mappers() if config_of(mapper.class_) is not None
         )
-    return _current
+    return found
 
 
 def forget_table_map() -> None:
