@@ -1,0 +1,182 @@
+"""What a hostile reading of the ORM floor found: each test fails on the code before its fix."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy import ForeignKey, create_engine, event, update
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqlmodel_cache import CacheConfig, SQLModelCache
+from sqlmodel_cache.orm import cache as cache_module
+from sqlmodel_cache.orm import reader as reader_module
+
+
+@pytest.fixture
+def world(tmp_path):
+    """Return models whose rows exist, an engine with them, and `name(pk)`: what a get reads."""
+
+    class Base(DeclarativeBase):
+        pass
+
+    class Team(Base):
+        __tablename__ = "review_team"
+        __cache_config__ = CacheConfig()
+        id: Mapped[int] = mapped_column(primary_key=True)
+        name: Mapped[str] = mapped_column(default="old")
+
+    class Hero(Base):
+        __tablename__ = "review_hero"
+        __cache_config__ = CacheConfig(negative_ttl=60)
+        id: Mapped[int] = mapped_column(primary_key=True)
+        kind: Mapped[str] = mapped_column(default="hero")
+        name: Mapped[str] = mapped_column(default="old")
+        team_id: Mapped[int | None] = mapped_column(
+            ForeignKey("review_team.id", ondelete="CASCADE", onupdate="CASCADE")
+        )
+        __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "hero"}
+
+    class Flyer(Hero):
+        __mapper_args__ = {"polymorphic_identity": "flyer"}
+
+    engine = create_engine(f"sqlite:///{tmp_path}/review.db")
+    event.listen(engine, "connect", lambda driver, _: driver.execute("PRAGMA foreign_keys=ON"))
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add_all([Team(id=1), Flyer(id=2)])
+        session.flush()
+        session.add(Hero(id=1, team_id=1))
+        session.commit()
+    SQLModelCache.configure("memory://")
+
+    def name(pk, model=Hero):
+        with Session(engine) as session:
+            found = session.get(model, pk)
+            return None if found is None else found.name
+
+    yield SimpleNamespace(Base=Base, Team=Team, Hero=Hero, Flyer=Flyer, engine=engine, name=name)
+    engine.dispose()
+    Base.registry.dispose()
+
+
+def test_no_row_of_a_subclass_is_still_a_row_of_its_base(world):
+    """That hero 1 is no Flyer must not be remembered as: there is no hero 1."""
+    assert world.name(1, world.Flyer) is None
+    assert world.name(1) == "old"
+
+
+def test_two_threads_learn_a_hierarchy_at_once(world, monkeypatch):
+    """While one thread compiles a reader's codecs, another's load is not disturbed."""
+    compiled = reader_module.RowCodec
+
+    def slowly(*args, **settings):
+        time.sleep(0.05)
+        return compiled(*args, **settings)
+
+    world.name(99, world.Team)  # the database is known
+    monkeypatch.setattr(reader_module, "RowCodec", slowly)
+    read, failed = [], []
+
+    def get(pk):
+        try:
+            read.append(world.name(pk))
+        except Exception as error:
+            failed.append(error)
+
+    SQLModelCache.invalidate(world.Hero)
+    threads = [threading.Thread(target=get, args=(pk,)) for pk in (1, 2, 1, 2)]
+    world.name(77)  # makes the reader; nothing is loaded
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert read == ["old"] * 4
+
+
+def test_a_subclass_own_load_listener_hears_stored_values_once(world):
+    """A row is captured before the listeners of its very class, also if asked by its base."""
+
+    @event.listens_for(world.Flyer, "load")
+    def decorate(flyer, context):
+        flyer.__dict__["name"] += "!"
+
+    assert [world.name(2) for _ in range(3)] == ["old!"] * 3
+    assert SQLModelCache.stats().hits == 2
+
+
+def test_a_subclass_mapped_later_is_captured_too(world):
+    """A class that joins a hierarchy in use has its rows stored, as the database has them."""
+    assert world.name(1) == "old"
+
+    class Diver(world.Hero):
+        __mapper_args__ = {"polymorphic_identity": "diver"}
+
+    @event.listens_for(Diver, "load")
+    def decorate(diver, context):
+        diver.__dict__["name"] += "!"
+
+    with Session(world.engine) as session:
+        session.add(Diver(id=3))
+        session.commit()
+    assert [world.name(3) for _ in range(3)] == ["old!"] * 3
+    assert SQLModelCache.stats().hits == 2
+
+
+@pytest.mark.parametrize("through", ["session", "engine"])
+def test_configure_during_a_transaction(world, through):
+    """A transaction that wrote under the former configuration is published under the new one."""
+    former = SQLModelCache.get_config()
+    table = world.Hero.__table__
+    statement = update(table).where(table.c.id == 1).values(name="new")
+    begun = Session(world.engine) if through == "session" else world.engine.connect()
+    begun.execute(statement)
+    SQLModelCache.configure("memory://", default_ttl=100)
+    assert world.name(1) == "old"
+    assert world.name(1) == "old"
+    begun.commit()
+    begun.close()
+    assert SQLModelCache.get_config() is not former
+    assert SQLModelCache.stats().lost == 0
+    assert world.name(1) == "new"
+
+
+def test_to_ask_a_database_for_its_name_makes_a_snapshot(postgres_url, world, monkeypatch):
+    """The first lookup in REPEATABLE READ stores nothing that was overtaken meanwhile."""
+    options = {"isolation_level": "REPEATABLE READ"}
+    engine, other = create_engine(postgres_url, **options), create_engine(postgres_url)
+    world.Base.metadata.drop_all(other)
+    world.Base.metadata.create_all(other)
+    with Session(other) as session:
+        session.add(world.Team(id=1))
+        session.commit()
+    identify = cache_module.identify
+
+    def overtaken(connection):
+        found = identify(connection)
+        if connection.engine is engine:
+            with Session(other) as session:
+                session.execute(update(world.Team).values(name="new"))
+                session.commit()
+        return found
+
+    monkeypatch.setattr(cache_module, "identify", overtaken)
+    with Session(engine) as session:
+        assert session.get(world.Team, 1).name == "old"
+    with Session(other) as session:
+        assert session.get(world.Team, 1).name == "new"
+    world.Base.metadata.drop_all(other)
+    engine.dispose()
+    other.dispose()
+
+
+def test_a_key_with_a_name_too_many_is_refused_on_a_hit_too(world):
+    """`get(Hero, {"id": 1, "typo": 2})` raises, cached or not."""
+    assert world.name(1) == "old"
+    assert world.name(1) == "old"
+    with Session(world.engine) as session, pytest.raises(InvalidRequestError):
+        session.get(world.Hero, {"id": 1, "typo": 2})
