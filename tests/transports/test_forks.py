@@ -302,11 +302,15 @@ def test_workers_forked_after_configure(
         session.add(Hero(id=1, name="old"))
         session.commit()
     with Session(engine) as session:
-        assert session.get_one(model, 1).name == "old"
+        assert _hero(session, model).name == "old"
     assert forked(lambda: _reads_and_writes(engine, model)) == ("old", 1, 0)
     with Session(engine) as session:
-        assert session.get_one(model, 1).name == "new"
+        assert _hero(session, model).name == "new"
     assert SQLModelCache.stats().lost == 0
+
+
+def _hero(session: Session, model: Any) -> Any:
+    return session.get(model, 1)
 
 
 def _reads_and_writes(engine: Any, model: Any) -> Any:
