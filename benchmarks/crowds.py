@@ -14,7 +14,7 @@ from benchmarks.hooks import configured, without
 from benchmarks.place import Place
 from benchmarks.report import Measured, Skipped, sides
 from benchmarks.rows import CachedRow, PlainRow, fill_tables
-from benchmarks.timing import Case, compare, ratio
+from benchmarks.timing import ON_CPU, Case, compare, ratio
 from sqlmodel_cache import SQLModelCache, get_many
 
 CROWD = 100
@@ -82,6 +82,7 @@ def _in_process(place: Place) -> Measured:
                 place.pace,
                 Case("get_many", lambda: get_many(session, CachedRow, KEYS)),
                 Case("IN", lambda: other.exec(query).all(), around=without),
+                clock=ON_CPU,
             )
         assert SQLModelCache.stats().misses == CROWD, "not what was to be measured"
     what = f"get_many of {CROWD} hits in process / the IN query, SQLite in memory"

@@ -12,7 +12,7 @@ from benchmarks.hooks import configured, without
 from benchmarks.place import Place
 from benchmarks.report import Measured, sides
 from benchmarks.rows import CachedRow, PlainRow
-from benchmarks.timing import Case, Spread, compare, difference, ratio
+from benchmarks.timing import ON_CPU, Case, Spread, compare, difference, ratio
 
 
 def measure(place: Place) -> Iterator[Measured]:
@@ -24,6 +24,7 @@ def measure(place: Place) -> Iterator[Measured]:
             pace,
             Case("with", lambda: session.get(PlainRow, 1)),
             Case("without", lambda: session.get(PlainRow, 1), around=without),
+            clock=ON_CPU,
         )
     what = "get of an uncached model, SQLite in memory, with the library / without"
     yield Measured("P4a", what, ratio(with_, bare), sides(with_, bare), 1.02)
@@ -33,6 +34,7 @@ def measure(place: Place) -> Iterator[Measured]:
             pace,
             Case("with", lambda: session.get(CachedRow, 1)),
             Case("without", lambda: session.get(CachedRow, 1), around=without),
+            clock=ON_CPU,
         )
         assert kept in session
     added = difference(with_, bare)

@@ -81,7 +81,8 @@ def header(command: str, servers: Iterable[str]) -> str:
             f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC: {command}",
             f"{platform.python_implementation()} {platform.python_version()}, {packages}",
             *servers,
-            "ratio: median over pairs of neighbouring slices +- half its 95 % confidence interval",
+            "ratio: median over pairs of neighbouring slices +- half its 95 % confidence interval;",
+            "P2, P4 and P7a, which wait for nobody, in time on the processor",
         )
     )
 
