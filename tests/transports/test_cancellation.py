@@ -153,7 +153,7 @@ async def test_cancelled_at_every_await(
                 break
         else:
             pytest.fail("it never gets through")
-    assert k > 2  # it was cancelled somewhere
+    assert k > 1  # it was cancelled somewhere
 
 
 async def _known_rows(client: Any, space: KeySpace) -> dict[Entry, bytes]:

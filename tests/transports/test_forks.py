@@ -316,7 +316,7 @@ def _hero(session: Session, model: Any) -> Any:
 def _reads_and_writes(engine: Any, model: Any) -> Any:
     hits = SQLModelCache.stats().hits
     with Session(engine) as session:
-        hero = session.get(model, 1)
+        hero = _hero(session, model)
         name = hero.name
         hits = SQLModelCache.stats().hits - hits
         hero.name = "new"
