@@ -16,6 +16,7 @@ from sqlmodel_cache.transport.drive import adrive, asleep, drive
 
 if TYPE_CHECKING:
     from sqlmodel_cache.protocol.read import Steps
+    from sqlmodel_cache.transport.flights import Flight
     from sqlmodel_cache.transport.stores import Stores
 
 T = TypeVar("T")
@@ -50,6 +51,14 @@ def run_shielded(stores: Stores, steps: Steps[T]) -> T:
         return run(stores, steps)
     result: T = await_(_finish(adrive(steps, stores.async_ or stores.sync, stores.breaker)))
     return result
+
+
+def wait(flight: Flight, seconds: float) -> None:
+    """Let somebody else of this process finish loading, at most `seconds`."""
+    if in_greenlet():
+        await_(flight.await_(seconds))
+    else:
+        flight.wait(seconds)
 
 
 def _sleep(seconds: float) -> None:

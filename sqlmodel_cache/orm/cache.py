@@ -19,6 +19,7 @@ from sqlmodel_cache.orm.tables import table_map
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
 from sqlmodel_cache.transport.backlog import Backlog
+from sqlmodel_cache.transport.flights import Flights
 from sqlmodel_cache.transport.stores import Stores, open_stores
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Cache:
         self.closed = False
         self.stores: Stores = open_stores(config.transport)
         self.tally = Tally()
+        self.flights = Flights()
         self.backlog = Backlog(self.stores, self._lost_for_good)
         self.sites = Sites(self)
         self._warned = False

@@ -71,6 +71,10 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
 
 def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[], Any]) -> Any:
     counters = scope.reader.counters
+    flights = scope.cache.flights
+    flight = flights.find(entry.value)
+    if flight is not None:
+        bridge.wait(flight, PATIENCE.wait)
     try:
         found, held = _read(scope, entry)
     except LeftAlone:
@@ -86,14 +90,15 @@ def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[],
     counters.misses += 1
     if held is None:
         return load()
-    try:
-        with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
-            instance = load()
-    except Exception:
-        settle(scope, held, None)
-        raise
-    settle(scope, held, NO_SUCH_ROW if instance is None else capture.rows.get(pk))
-    return instance
+    with flights.leading(entry.value):
+        try:
+            with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
+                instance = load()
+        except Exception:
+            settle(scope, held, None)
+            raise
+        settle(scope, held, NO_SUCH_ROW if instance is None else capture.rows.get(pk))
+        return instance
 
 
 def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:

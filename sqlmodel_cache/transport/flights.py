@@ -1,0 +1,76 @@
+"""Single flight within one process: while one loads a row, others of it wait, asking nobody.
+
+It stands before the store's lease, which does the same between processes. Threads wait on an
+event, tasks on a future of their own loop, both with a limit: a leader that takes longer delays
+nobody for more than that. (After `singleflight` of Go's groupcache.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+
+class Flight:
+    """One load in progress."""
+
+    __slots__ = ("_landed", "_lock", "_thread", "_waiting")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._landed = threading.Event()
+        self._thread = threading.get_ident()
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def wait(self, seconds: float) -> None:
+        """Block this thread until the landing, at most `seconds` of real time."""
+        if threading.get_ident() != self._thread:  # a listener that looks up what it is loading
+            self._landed.wait(seconds)
+
+    async def await_(self, seconds: float) -> None:
+        """Suspend this task until the landing, at most `seconds`."""
+        landing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        with self._lock:
+            if self._landed.is_set():
+                return
+            self._waiting.append(landing)
+        await asyncio.wait((landing,), timeout=seconds)
+
+    def land(self) -> None:
+        """Let everybody go on."""
+        with self._lock:
+            self._landed.set()
+            waiting, self._waiting = self._waiting, []
+        for landing in waiting:
+            with suppress(RuntimeError):  # its loop was closed: nobody waits there any more
+                landing.get_loop().call_soon_threadsafe(_resolve, landing)
+
+
+class Flights:
+    """The loads in progress in this process, by key."""
+
+    def __init__(self) -> None:
+        self._flying: dict[str, Flight] = {}
+
+    def find(self, key: str) -> Flight | None:
+        """Return the flight to wait for, if somebody here is loading this row."""
+        return self._flying.get(key)
+
+    @contextmanager
+    def leading(self, key: str) -> Iterator[None]:
+        """Lead the flight for `key`. A second leader of one key (a lease ran out) is alone."""
+        flight = Flight()
+        leads = self._flying.setdefault(key, flight) is flight
+        try:
+            yield
+        finally:
+            if leads:
+                del self._flying[key]
+            flight.land()
+
+
+def _resolve(landing: asyncio.Future[None]) -> None:
+    if not landing.done():
+        landing.set_result(None)
