@@ -269,7 +269,6 @@ class Manager(Employee):
 
 def test_a_union_of_concrete_tables(engine: Engine) -> None:
     """Through the base a get reads a union, as a load does; through a class it is a hit."""
-
     rows = Employee(id=1, name="e"), Manager(id=2, name="m", staff=3)
     arena = ready(engine, Unions.metadata, *rows)
     same(arena, Target(Manager, 2))
