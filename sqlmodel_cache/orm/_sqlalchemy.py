@@ -155,6 +155,19 @@ def is_upsert(insert: Any) -> bool:
     return insert._post_values_clause is not None or bool(insert._prefixes)
 
 
+def is_replace(insert: Any) -> bool:
+    """Tell whether an INSERT deletes the rows that are in its way (OR REPLACE)."""
+    return any("REPLACE" in str(prefix).upper() for prefix, _ in insert._prefixes)
+
+
+def upsert_columns(insert: Any) -> set[str]:
+    """Return the names of columns that an INSERT sets in rows that exist."""
+    clause = insert._post_values_clause
+    # Of ON CONFLICT, pairs or a dict; of ON DUPLICATE KEY.
+    sets: Any = getattr(clause, "update_values_to_set", None) or getattr(clause, "update", ())
+    return {str(getattr(key, "key", key)) for key in dict(sets)}
+
+
 def set_columns(update: Any, compiled: Any) -> set[str] | None:
     """Return the names of columns that an UPDATE sets; None: cannot be told."""
     ordered = getattr(update, "_ordered_values", None)  # 2.0; 2.1 keeps the order in _values

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BindParameter, Column, SelectBase, Table, TextualSelect
+from sqlalchemy import BindParameter, Column, SelectBase, TableClause, TextualSelect
 from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql import operators
-from sqlalchemy.sql.ddl import DDL, DropTable, ExecutableDDLElement
+from sqlalchemy.sql.ddl import DDL, DropSchema, DropTable
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
 from sqlalchemy.sql.visitors import iterate
 
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.sqltext import Effect, effect_of
-from sqlmodel_cache.orm.tables import TableMap, Target, referenced
+from sqlmodel_cache.orm.tables import TableMap, Target
 
 # bind names, in the order of a root's primary key
 _Names = tuple[str, ...]
@@ -87,16 +87,17 @@ def _elements(compiled: Any) -> Iterator[Any]:
     yield from _sqlalchemy.compiled_ctes(compiled)
 
 
-def ddl_effect(element: Any, tables: TableMap) -> tuple[Effect, frozenset[str]]:
-    """Return what a DDL element can do: its worst effect, and the roots' tables it drops."""
+def ddl_effect(element: Any, text: str, tables: TableMap) -> tuple[Effect, frozenset[str]]:
+    """Return what a DDL element can do: its worst effect, and the roots' tables it drops.
+
+    What others than SQLAlchemy call DDL is judged by its text, whatever its class is called.
+    """
     if isinstance(element, DropTable):
         return Effect.NOTHING, frozenset(hit.root.table for hit in tables.targets(element.element))
-    if isinstance(element, DDL):
-        return effect_of(str(element.statement)), frozenset()
-    name = type(element).__name__
-    if isinstance(element, ExecutableDDLElement) and name.startswith(("Create", "Drop", "Set")):
+    known = type(element).__module__ == DropTable.__module__
+    if known and not isinstance(element, DDL | DropSchema):
         return Effect.NOTHING, frozenset()
-    return Effect.ANYTHING, frozenset()
+    return effect_of(text), frozenset()
 
 
 def pinned_values(names: _Names, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
@@ -108,8 +109,8 @@ def pinned_values(names: _Names, parameters: Mapping[str, Any]) -> tuple[Any, ..
 
 
 def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
-    if not isinstance(dml.table, Table):  # a join (MySQL) or alias: every table in it
-        named = [each for each in iterate(dml.table) if isinstance(each, Table)]
+    if not isinstance(dml.table, TableClause):  # a join (MySQL) or alias: every table in it
+        named = [each for each in iterate(dml.table) if isinstance(each, TableClause)]
         return Analysis(
             True,
             (),
@@ -123,7 +124,11 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
             Hit(target, dml, _insert_names(target, dml), insert=True, upsert=upsert)
             for target in tables.targets(table)
         ]
-        return Analysis(True, tuple(hits))
+        if _sqlalchemy.is_replace(dml):
+            whole = set(tables.dependants(table, deleted=True))
+        elif _sqlalchemy.upsert_columns(dml) & tables.referenced(table):
+            whole = set(tables.dependants(table, deleted=False))
+        return Analysis(True, tuple(hits), frozenset(whole))
     sets = _sqlalchemy.set_columns(dml, compiled) if dml.is_update else set()
     pins = _pins(dml, compiled)
     hits = [
@@ -132,7 +137,7 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
     ]
     if dml.is_delete:
         whole = set(tables.dependants(table, deleted=True))
-    elif sets is None or sets & referenced(table):
+    elif sets is None or sets & tables.referenced(table):
         whole = set(tables.dependants(table, deleted=False))
     if dml.is_update:
         for other in _sqlalchemy.other_tables_set(dml):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, MetaData, Table, TableClause
 from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache.orm import _sqlalchemy
@@ -52,7 +52,6 @@ class TableMap:
         self._roots: dict[Table, Root] = {}
         self._targets: dict[Table, list[Target]] = {}
         self._by_name: dict[str, list[Target]] = {}
-        self._cascades: dict[tuple[Table, bool], frozenset[str]] = {}
         families: dict[Table, list[Mapper[Any]]] = {}
         for mapper in mappers:
             table = root_of(mapper).local_table
@@ -73,24 +72,47 @@ class TableMap:
         """Return a root whose own table has this full name."""
         return next((root for root in self._roots.values() if root.table == table), None)
 
-    def targets(self, table: Table) -> Sequence[Target]:
+    def targets(self, table: TableClause) -> Sequence[Target]:
         """Return the roots that a write to `table` concerns; empty for uncached tables."""
         exactly = self._at(table)
         return exactly if exactly else self._by_name.get(table.fullname, ())
 
-    def dependants(self, table: Table, *, deleted: bool) -> frozenset[str]:
+    def dependants(self, table: TableClause, *, deleted: bool) -> frozenset[str]:
         """Return roots' tables that the database may change by itself after this write.
 
         `deleted`: the write removes rows; otherwise it changes their keys.
         """
-        key = (table, deleted)
-        if key not in self._cascades:
-            self._cascades[key] = frozenset(
-                target.root.table
-                for child in _cascade(table, deleted)
-                for target in self.targets(child)
-            )
-        return self._cascades[key]
+        return frozenset(
+            target.root.table
+            for parent in self._described(table)
+            for child in _cascade(parent, deleted)
+            for target in self.targets(child)
+        )
+
+    def referenced(self, table: TableClause) -> frozenset[str]:
+        """Return names and keys of columns of `table` that foreign keys of others point at."""
+        return frozenset(
+            name
+            for parent in self._described(table)
+            for child in parent.metadata.tables.values()
+            for constraint in child.foreign_key_constraints
+            if constraint.referred_table is parent
+            for element in constraint.elements
+            for name in (element.column.name, element.column.key)
+        )
+
+    def _described(self, table: TableClause) -> list[Table]:
+        """Return the Tables that know the foreign keys to `table`: itself, or those of its name.
+
+        What a migration writes as `table("team", column("id"))` is known to nobody else.
+        """
+        metadatas = {known.metadata for known in self._targets}
+        own: MetaData | None = getattr(table, "metadata", None)
+        where = {own} if own in metadatas else metadatas | {own}
+        # By name also in its own: what the ORM executes has an annotated copy of the Table.
+        return [
+            m.tables[table.fullname] for m in where if m is not None and table.fullname in m.tables
+        ]
 
     def _add(self, table: Table, family: list[Mapper[Any]]) -> None:
         configs = [config_of(mapper.class_) for mapper in family]
@@ -108,8 +130,8 @@ class TableMap:
                 self._targets.setdefault(here, []).append(target)
                 self._by_name.setdefault(here.fullname, []).append(target)
 
-    def _at(self, table: Table) -> Sequence[Target]:
-        return self._targets.get(table, ())
+    def _at(self, table: TableClause) -> Sequence[Target]:
+        return self._targets.get(cast("Table", table), ())
 
 
 def _lineage(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:
@@ -145,17 +167,6 @@ def forget_table_map() -> None:
     """Have the map built anew at the next question."""
     global _current
     _current = None
-
-
-def referenced(table: Table) -> frozenset[str]:
-    """Return the names of columns of `table` that foreign keys of other tables point at."""
-    return frozenset(
-        element.column.name
-        for child in table.metadata.tables.values()
-        for constraint in child.foreign_key_constraints
-        if constraint.referred_table is table
-        for element in constraint.elements
-    )
 
 
 def _key_columns(mapper: Mapper[Any], root: Mapper[Any]) -> tuple[Column[Any], ...] | None:

@@ -150,7 +150,7 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
     tables = table_map()
     whole: frozenset[str] = frozenset()
     if context.isddl:
-        effect, whole = ddl_effect(compiled.statement, tables)
+        effect, whole = ddl_effect(compiled.statement, statement, tables)
     else:
         effect = effect_of(statement)
     if effect is Effect.NOTHING and not whole:

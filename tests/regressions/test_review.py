@@ -7,9 +7,25 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import ForeignKey, create_engine, event, update
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    column,
+    create_engine,
+    delete,
+    event,
+    insert,
+    table,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+from sqlalchemy.schema import DDLElement
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
 from sqlmodel_cache.orm import cache as cache_module
@@ -131,8 +147,8 @@ def test_a_subclass_mapped_later_is_captured_too(world):
 def test_configure_during_a_transaction(world, through):
     """A transaction that wrote under the former configuration is published under the new one."""
     former = SQLModelCache.get_config()
-    table = world.Hero.__table__
-    statement = update(table).where(table.c.id == 1).values(name="new")
+    heroes = world.Hero.__table__
+    statement = update(heroes).where(heroes.c.id == 1).values(name="new")
     begun = Session(world.engine) if through == "session" else world.engine.connect()
     begun.execute(statement)
     SQLModelCache.configure("memory://", default_ttl=100)
@@ -180,3 +196,70 @@ def test_a_key_with_a_name_too_many_is_refused_on_a_hit_too(world):
     assert world.name(1) == "old"
     with Session(world.engine) as session, pytest.raises(InvalidRequestError):
         session.get(world.Hero, {"id": 1, "typo": 2})
+
+
+class DropRetired(DDLElement):
+    """DDL by its class, and by its name: but it deletes rows."""
+
+
+@compiles(DropRetired)
+def _drop_retired(element, compiler, **settings):
+    return "DELETE FROM review_hero"
+
+
+LIGHT = table("review_team", column("id"), column("name"))
+REFLECTED = Table("review_team", MetaData(), Column("id", Integer, primary_key=True))
+ELSEWHERE = {
+    "table-update": (update(LIGHT).values(name="new"), {"review_team"}),
+    "table-delete": (delete(LIGHT).where(LIGHT.c.id == 1), {"review_team", "review_hero"}),
+    "table-insert": (insert(LIGHT).values(id=9, name="new"), set()),
+    "reflected-delete": (delete(REFLECTED), {"review_team", "review_hero"}),
+    "reflected-rekey": (update(REFLECTED).values(id=7), {"review_team", "review_hero"}),
+    "ddl": (DropRetired(), {"review_hero", "review_team"}),
+}
+
+
+@pytest.mark.parametrize("which", ELSEWHERE)
+def test_a_table_by_another_description(world, which):
+    """Migrations write to `table("team", ...)`: it is known by name, and so are its dependants."""
+    statement, wanted = ELSEWHERE[which]
+    forgotten = _forgotten(world, statement)
+    assert forgotten == wanted
+
+
+@pytest.mark.parametrize("by", ["core", "orm"])
+def test_replace_deletes_and_so_cascades(world, by):
+    """OR REPLACE deletes the row in its way; the database deletes those that refer to it."""
+    target = world.Team if by == "orm" else world.Team.__table__
+    statement = insert(target).prefix_with("OR REPLACE").values(id=1, name="new")
+    assert _forgotten(world, statement) == {"review_team", "review_hero"}
+    assert world.name(1) is None
+
+
+def test_an_upsert_may_rekey_and_so_cascade(world):
+    """ON CONFLICT DO UPDATE of a referenced column changes those that refer to it."""
+    team = world.Team.__table__
+    statement = sqlite_insert(team).values(id=1, name="new")
+    plain = statement.on_conflict_do_update(index_elements=["id"], set_={"name": "new"})
+    assert _forgotten(world, plain) == {"review_team"}
+    rekey = statement.on_conflict_do_update(index_elements=["id"], set_={"id": 7})
+    assert _forgotten(world, rekey) == {"review_team", "review_hero"}
+    with Session(world.engine) as session:
+        assert session.get(world.Hero, 1).team_id == 7
+
+
+def _forgotten(world, statement):
+    """Return the tables of which nothing is left in the cache after a commit of `statement`."""
+    models = {"review_team": world.Team, "review_hero": world.Hero}
+
+    for model in models.values():
+        world.name(1, model)
+    with world.engine.begin() as connection:
+        connection.execute(statement)
+    misses = {}
+    for name, model in models.items():
+        before = SQLModelCache.stats().misses
+        with Session(world.engine) as session:
+            session.get(model, 1)
+        misses[name] = SQLModelCache.stats().misses - before
+    return {name for name, number in misses.items() if number}

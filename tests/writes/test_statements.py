@@ -170,11 +170,11 @@ def test_upsert_touches_the_table(world):
 
 
 def test_insert_or_replace_touches_the_table(world):
-    """A prefix may turn an INSERT into a REPLACE."""
+    """A prefix may turn an INSERT into a REPLACE, which deletes, and so cascades."""
     table = world.Team.__table__
     with world.engine.begin() as connection:
         connection.execute(insert(table).prefix_with("OR REPLACE").values(id=1, name="x"))
-        assert world.touched(connection)[1] == {"team"}
+        assert world.touched(connection)[1] == {"team", "hero", "badge"}
 
 
 def test_insert_of_rows_nobody_can_have_asked_for(world):
