@@ -12,6 +12,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from sqlmodel_cache.transport.forks import tell_of_forks
+
 
 class Flight:
     """One load in progress."""
@@ -23,6 +25,11 @@ class Flight:
         self._landed = threading.Event()
         self._thread = threading.get_ident()
         self._waiting: list[asyncio.Future[None]] = []
+
+    def after_fork(self) -> None:
+        """Forget who held the lock or waits: nobody of them is here."""
+        self._lock = threading.Lock()
+        self._waiting = []
 
     def wait(self, seconds: float) -> None:
         """Block this thread until the landing, at most `seconds` of real time."""
@@ -53,6 +60,13 @@ class Flights:
 
     def __init__(self) -> None:
         self._flying: dict[str, Flight] = {}
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """Wait for nobody in a forked child: those who fly are threads of its parent."""
+        for flight in self._flying.values():
+            flight.after_fork()
+        self._flying = {}
 
     def find(self, key: str) -> Flight | None:
         """Return the flight to wait for, if somebody here is loading this row."""
@@ -67,7 +81,7 @@ class Flights:
             yield
         finally:
             if leads:
-                del self._flying[key]
+                self._flying.pop(key, None)  # absent after a fork in mid-flight
             flight.land()
 
 

@@ -29,9 +29,9 @@ from sqlmodel_cache.transport import RedisSyncTransport
 from sqlmodel_cache.transport.backlog import Backlog
 from sqlmodel_cache.transport.breaker import Breaker, State
 from sqlmodel_cache.transport.drive import ask
+from sqlmodel_cache.transport.flights import Flight, Flights
 from sqlmodel_cache.transport.stores import Stores, open_stores
 from sqlmodel_cache.transport.url import open_url
-from tests.recording import record_commands
 from tests.servers.redis_server import RedisServer
 from tests.transports.contract import WRITER, store_row
 from tests.transports.stores import Store
@@ -252,13 +252,11 @@ def test_a_backlog_is_its_parents(server: RedisServer, space: KeySpace) -> None:
     assert by_fork(lambda: _backlog_in_a_child(backlog, other)) == (0, False, True)
     assert backlog.holds(entry)
     server.start()
-    with record_commands(server.url) as commands:
-        _until(lambda: len(backlog) == 0)
-    assert commands["del"] == 1
-    with record_commands(server.url) as commands:
-        told = by_fork(lambda: _adds_and_waits(backlog, other))
-    assert told == (0, [])
-    assert commands["del"] == 1
+    _until(lambda: len(backlog) == 0)
+    with server.client() as client:  # a new server: it has counted nothing else
+        assert client.info("commandstats")["cmdstat_del"]["calls"] == 1
+        assert by_fork(lambda: _adds_and_waits(backlog, other)) == (0, [])
+        assert client.info("commandstats")["cmdstat_del"]["calls"] == 2
     backlog.close()
     pair.close()
     assert lost == []
@@ -270,6 +268,30 @@ def _backlog_in_a_child(backlog: Backlog, other: Any) -> Any:
     worker = backlog._worker
     alive = isinstance(worker, threading.Thread) and worker.is_alive()
     return size, speaks, alive
+
+
+def test_a_child_waits_for_no_flight_of_its_parents() -> None:
+    """Its leader is a thread of the parent, or the child itself in the middle of a load."""
+    flights = Flights()
+    with flights.leading("key"):
+        flight = flights.find("key")
+        assert flight is not None
+        with flight._lock:
+            assert by_fork(lambda: _after_landing(flights, flight)) is None
+    with flights.leading("key"):
+        assert by_fork(lambda: _lands(flights)) is True
+
+
+def _after_landing(flights: Flights, flight: Flight) -> Flight | None:
+    flight.land()
+    return flights.find("key")
+
+
+def _lands(flights: Flights) -> bool:
+    with flights.leading("key"):
+        assert flights.find("key") is not None
+        flights.after_fork()
+    return flights.find("key") is None
 
 
 def _adds_and_waits(backlog: Backlog, other: Any) -> Any:
