@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 
 from tests.coherence import report
 from tests.coherence.flaws import FLAWS
-from tests.coherence.outages import POLICIES, pressed, restarts, storm
+from tests.coherence.outages import POLICIES, left_alone, pressed, restarts, storm
 from tests.coherence.proxy import Proxy
 from tests.coherence.report import Line
 from tests.coherence.run import run
@@ -45,13 +45,15 @@ def main() -> int:
         settings = Settings(folder=folder, database=database, redis=server.url, prefix="coherence")
         lines = [
             *_canaries(settings),
-            *_crashes(settings, times=20 if whole >= 300 else 2),
+            *_crashes(settings, times=25 if whole >= 300 else 2),
             *_outages(settings, server, rounds=3 if whole >= 300 else 1),
         ]
+        with Proxy(make_url(server.url).port or 6379) as proxy:
+            foot = report.left_alone(left_alone(_in(settings, "alone"), proxy))
         left = max(SHORTEST, whole - (time.monotonic() - began))
         main_run = _say(report.main_run(run(replace(_in(settings, "main"), seconds=left))))
         header = report.header(server.url, database, time.monotonic() - began)
-    table = report.table(header, [main_run, *lines])
+    table = report.table(header, [main_run, *lines], foot)
     target = Path(os.environ.get("TABLE") or Path(__file__).parents[2] / "docs/coherence-table.md")
     target.write_text(table, "utf-8")
     print(f"\n{table}\nwritten to {os.path.relpath(target)}")

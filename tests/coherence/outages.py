@@ -6,10 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
+from unittest.mock import patch
 
 from redis.exceptions import ResponseError
-from sqlalchemy import make_url
+from sqlalchemy import create_engine, event, make_url
+from sqlalchemy.orm import Session
 
+from sqlmodel_cache import SQLModelCache
+from sqlmodel_cache.transport import breaker
 from tests.coherence import run, table
 from tests.coherence.board import Board
 from tests.coherence.proxy import Fault, Proxy
@@ -111,6 +115,55 @@ def pressed(settings: Settings, server: RedisServer, seconds: float) -> Weathere
         return refused + int(statistics["evicted_keys"])
 
     return weather(_few(settings, server), trouble)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftAlone:
+    """What a Redis that does not answer costs, in milliseconds until a SELECT is sent."""
+
+    first: float
+    p99_open: float
+    p99_without: float
+
+    @property
+    def added(self) -> float:
+        """What an open breaker adds to the 99th percentile."""
+        return self.p99_open - self.p99_without
+
+
+def left_alone(settings: Settings, proxy: Proxy, times: int = 1000) -> LeftAlone:
+    """Put a black hole before Redis and read; reconfigures the library in this process."""
+    url = make_url(settings.redis).set(port=proxy.port, query={"socket_timeout": str(TIME_OUT)})
+    table.make_table(settings.database, settings.rows)
+    engine = create_engine(settings.database)
+    sent: list[float] = []
+
+    def on_statement(*_: Any) -> None:
+        sent.append(time.perf_counter())
+
+    def read(count: int, cache: bool) -> list[float]:
+        spent = []
+        for number in range(count):
+            with Session(engine) as session:
+                began = time.perf_counter()
+                options = {"cache": cache}
+                session.get(table.Item, number % settings.rows, execution_options=options)
+                spent.append(1000 * (sent[-1] - began))
+        return sorted(spent)
+
+    event.listen(engine, "before_cursor_execute", on_statement)
+    with patch.object(breaker, "FIRST_COOL_DOWN", 3600.0):
+        SQLModelCache.configure(
+            url.render_as_string(hide_password=False), key_prefix=settings.prefix
+        )
+        read(100, False)
+        without = read(times, False)
+        proxy.fault = Fault.BLACKHOLE
+        (first,) = read(1, True)
+        spent = read(times, True)
+        SQLModelCache.reset()
+    engine.dispose()
+    return LeftAlone(first, spent[times * 99 // 100], without[times * 99 // 100])
 
 
 def _few(settings: Settings, server: RedisServer) -> Settings:

@@ -13,7 +13,7 @@ import sqlalchemy
 from sqlalchemy import create_engine
 
 from tests.coherence.flaws import FLAWS
-from tests.coherence.outages import Weathered
+from tests.coherence.outages import TIME_OUT, LeftAlone, Weathered
 from tests.coherence.run import Result
 from tests.coherence.victims import Kills
 
@@ -118,6 +118,16 @@ def pressed(policy: str, found: Weathered) -> Line:
     return Line(f"2 MB, `{policy}`", found.result, good and found.survived > 0, note)
 
 
+def left_alone(found: LeftAlone) -> str:
+    """Say what a Redis costs that does not answer."""
+    return (
+        f"A Redis that answers nothing: the first `get()` took {found.first:.0f} ms (the time-out"
+        f" is {1000 * TIME_OUT:.0f} ms),\nthe thousand after it added {found.added:.2f} ms at the"
+        f" 99th percentile (time until the SELECT is sent: {found.p99_open:.2f} ms, without a cache"
+        f" {found.p99_without:.2f} ms)."
+    )
+
+
 def header(url: str, database: str, seconds: float) -> str:
     """Say when, where and with what it was measured."""
     with redis.Redis.from_url(url) as client:
@@ -140,7 +150,7 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def table(head: str, lines: list[Line]) -> str:
+def table(head: str, lines: list[Line], foot: str) -> str:
     """Return the page: what each run has shown."""
     rows = [list(_COLUMNS), ["---", *["---:"] * 7, "---"], *(line.cells for line in lines)]
     body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
@@ -151,5 +161,5 @@ def table(head: str, lines: list[Line]) -> str:
         " what was certainly committed before it began\n(S1: the server had replied to COMMIT, or"
         " somebody had seen it; S2: `commit()` had returned). Canaries are broken\non purpose and"
         " must be caught. Promises and limits: [Consistency](consistency.md).\n\n"
-        f"{head}\n\n{body}\n"
+        f"{head}\n\n{body}\n\n{foot}\n"
     )

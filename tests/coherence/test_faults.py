@@ -67,6 +67,19 @@ class Scene:
         with Session(self.engine) as session:
             return change(session)
 
+    async def times(self, number, **options):
+        """Read many times; return, sorted, the CPU seconds until each SELECT was sent.
+
+        CPU time, and medians, because others use this machine: `make coherence` measures the p99.
+        That nothing waits, the proxy has to tell.
+        """
+        spent = []
+        for each in range(number):
+            began = time.thread_time()
+            assert await self.read(each % ROWS, execution_options=options) == (1, False)
+            spent.append(self.statements[-1][1] - began)
+        return sorted(spent)
+
     async def warm(self):
         """Have every row cached, seen by a hit."""
         for row in range(ROWS):
@@ -126,15 +139,12 @@ async def test_one_time_out(scene, fault, times, monkeypatch):
     assert time.perf_counter() - began < 2 * TIME_OUT + 1.0  # of which 1 s for a busy machine
     assert SQLModelCache.stats().breaker == "open"
     touched = scene.proxy.touched
-    spent = []
+    without = await scene.times(100, cache=False)
     scene.statements.clear()
-    for number in range(times):
-        began = time.thread_time()
-        assert await scene.read(number % ROWS) == (1, False)
-        spent.append(scene.statements[-1][1] - began)
+    spent = await scene.times(times)
     assert scene.proxy.touched == touched
     assert len(scene.statements) == times
-    assert sorted(spent)[times * 99 // 100] < (0.003 if scene.tasks else 0.002)
+    assert spent[times // 2] - without[len(without) // 2] < 0.001
     assert SQLModelCache.stats().bypasses["breaker_open"] >= times
     assert SQLModelCache.stats().errors == 1
 

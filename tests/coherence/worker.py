@@ -24,7 +24,7 @@ from tests.coherence.settings import Settings
 from tests.coherence.table import Item
 from tests.servers.databases import async_url
 
-BURST: Final = 16  # lookups of one turn
+BURST: Final = 8  # lookups of one turn
 _SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ"}
 
 
@@ -81,7 +81,7 @@ class Actor:
                 hot = self.board.hot
                 if self.board.known(hot).near or number == 0:
                     self.judge.get(session, hot, **from_database)
-                elif number % 2 and self.settings.bulk:
+                elif number % 4 == 1 and self.settings.bulk:
                     self.judge.get_many(session, rng.sample(range(rows), rows))
                 else:
                     self.judge.get(session, rng.randrange(rows), **from_database)
