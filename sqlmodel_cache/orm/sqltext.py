@@ -71,6 +71,33 @@ def effect_of(text: str) -> Effect:
     return Effect.NOTHING if _HARMLESS.fullmatch(first) else Effect.ANYTHING
 
 
+_FIRST = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
+_MYSQL_COMMITS = re.compile(
+    r"alter|analyze|begin|cache|change|check|create|drop|flush|grant|install|load|lock|optimize"
+    r"|rename|repair|reset|revoke|start|stop|truncate|uninstall|unlock"
+    r"|set\s+(?:session\s+|global\s+|@@)*(?:\w+\.)?(?:autocommit|password)",
+    re.IGNORECASE,
+)
+_COMMITS = {
+    "mysql": _MYSQL_COMMITS,
+    "mariadb": _MYSQL_COMMITS,
+    "oracle": re.compile(r"alter|create|drop|grant|revoke|truncate|rename", re.IGNORECASE),
+    "sqlite": re.compile(r"release", re.IGNORECASE),  # of a savepoint that began a transaction
+}
+
+
+def commits_implicitly(text: str, dialect: str) -> bool:
+    """Tell whether `text` may make durable what was written before it, without saying COMMIT.
+
+    https://mariadb.com/kb/en/sql-statements-that-cause-an-implicit-commit/
+    """
+    words = _COMMITS.get(dialect)
+    if words is None:
+        return False
+    start = _FIRST.match(text)
+    return words.match(text, 0 if start is None else start.end()) is not None
+
+
 def _effect_of_set(body: str) -> Effect:
     if _ISOLATION.match(body):
         return Effect.ISOLATION

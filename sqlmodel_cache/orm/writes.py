@@ -16,7 +16,11 @@ import wrapt
 from sqlalchemy import Select, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper
-from sqlalchemy.sql.expression import SavepointClause
+from sqlalchemy.sql.expression import (
+    ReleaseSavepointClause,
+    RollbackToSavepointClause,
+    SavepointClause,
+)
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.events import Bypass, logger
@@ -26,7 +30,7 @@ from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.isolation import sqlite_in_transaction
 from sqlmodel_cache.orm.keying import pk_codec, row_key
 from sqlmodel_cache.orm.publish import commit, end_early, publishings
-from sqlmodel_cache.orm.sqltext import Effect, effect_of
+from sqlmodel_cache.orm.sqltext import Effect, commits_implicitly, effect_of
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
 from sqlmodel_cache.orm.tables import table_map
 
@@ -36,6 +40,7 @@ if TYPE_CHECKING:
 
 _WRITES = (Effect.ANYTHING, Effect.COMMIT)
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
+_SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
 _SEEN = "_sqlmodel_cache_seen"
 _wrapped: WeakSet[Any] = WeakSet()  # dialects whose do_commit passes through `publish`
 _wrapping = Lock()
@@ -80,8 +85,9 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
             _on_dml(compiled, context)
             if analyse(compiled, table_map()).opaque:
                 _on_text_or_ddl(statement, compiled, context)
-    elif type(compiled.statement) is SavepointClause:
-        _on_first_savepoint(context.root_connection, compiled.statement.ident)
+    elif type(compiled.statement) in _SAVEPOINTS:
+        if type(compiled.statement) is SavepointClause:
+            _on_first_savepoint(context.root_connection, compiled.statement.ident)
     elif type(compiled.statement) is not Select and is_opaque(compiled):
         _on_text_or_ddl(statement, compiled, context)
     elif context.execution_options.get("cache") is True:
@@ -153,9 +159,13 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
         effect, whole = ddl_effect(compiled.statement, statement, tables)
     else:
         effect = effect_of(statement)
-    if effect is Effect.NOTHING and not whole:
-        return
     connection = context.root_connection
+    durable = commits_implicitly(statement, connection.dialect.name)
+    if effect is Effect.NOTHING and not whole:
+        known = ledger_of(connection) if durable else None
+        if known is not None and known.wrote:
+            _fence_now(connection, known)
+        return
     wrap_dialect(connection.dialect)
     ledger = open_ledger(connection)
     if effect in _WRITES or whole:  # others may have to be a transaction's very first statement
@@ -176,7 +186,7 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
                 "a raw SQL statement that is not known to be harmless was executed; every cached"
                 " model is dropped at its commit. Use insert()/update()/delete() to drop less.",
             )
-    if effect is Effect.COMMIT:
+    if effect is Effect.COMMIT or durable:
         _fence_now(connection, ledger)
     else:
         _fence_early(connection, ledger)
@@ -216,10 +226,14 @@ def _commits_itself(connection: Connection) -> bool:
         level = _sqlalchemy.on_connect_isolation_level(connection.dialect)
     if level == "AUTOCOMMIT":
         return True
+    driver: Any = connection.connection.driver_connection
     if connection.dialect.name == "sqlite":
-        driver: Any = connection.connection.driver_connection
         return driver.isolation_level is None and not driver.in_transaction
-    return False
+    # Drivers can be told so without SQLAlchemy: `connect_args`, `SET autocommit = 1`.
+    if connection.dialect.name == "postgresql":
+        return getattr(driver, "autocommit", False) is True
+    tells = getattr(driver, "get_autocommit", None)  # of MySQL's
+    return tells is not None and bool(tells())
 
 
 # -- what the unit of work knows ------------------------------------------------------------------

@@ -12,6 +12,7 @@ from sqlalchemy import (
     ForeignKey,
     Integer,
     MetaData,
+    String,
     Table,
     column,
     create_engine,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     event,
     insert,
     table,
+    text,
     update,
 )
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
@@ -263,3 +265,68 @@ def _forgotten(world, statement):
             session.get(model, 1)
         misses[name] = SQLModelCache.stats().misses - before
     return {name for name, number in misses.items() if number}
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        "CREATE TABLE IF NOT EXISTS review_other (id INT)",
+        "START TRANSACTION",
+        "/* words */ SET autocommit = 1",
+        None,
+    ],
+)
+def test_what_mysql_commits_by_itself(mariadb_url, world, after):
+    """DDL, BEGIN and a driver's autocommit make writes durable, whatever becomes of the session."""
+    arguments = {} if after else {"connect_args": {"autocommit": True}}
+    engine, other = create_engine(mariadb_url, **arguments), create_engine(mariadb_url)
+    teams = Table("review_team", MetaData(), Column("id", Integer, primary_key=True))
+    teams.append_column(Column("name", String(20)))
+    teams.drop(other, checkfirst=True)
+    teams.create(other)
+    with other.begin() as connection:
+        connection.execute(insert(teams), [{"id": 1, "name": "old"}])
+    for _ in range(2):
+        with Session(other) as session:
+            assert session.get(world.Team, 1).name == "old"
+    with Session(engine) as session:
+        session.execute(update(world.Team).where(world.Team.id == 1).values(name="new"))
+        if after is not None:
+            session.execute(text(after))
+        session.rollback()
+    with Session(other) as session:
+        assert session.get(world.Team, 1).name == "new"
+    engine.dispose()
+    teams.drop(other)
+    other.dispose()
+
+
+def test_a_postgresql_driver_in_autocommit(postgres_url, world):
+    """`connect_args={"autocommit": True}` says nothing to SQLAlchemy, yet writes are durable."""
+    engine = create_engine(postgres_url, connect_args={"autocommit": True})
+    world.Base.metadata.drop_all(engine)
+    world.Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(world.Team(id=1))
+        session.commit()
+    for _ in range(2):
+        with Session(engine) as session:
+            assert session.get(world.Team, 1).name == "old"
+    with Session(engine) as session:
+        session.execute(update(world.Team).where(world.Team.id == 1).values(name="new"))
+        session.rollback()
+    with Session(engine) as session:
+        assert session.get(world.Team, 1).name == "new"
+    world.Base.metadata.drop_all(engine)
+    engine.dispose()
+
+
+def test_a_savepoint_of_sqlite_in_text(world):
+    """RELEASE of a savepoint that began SQLite's transaction is a COMMIT, said by text too."""
+    assert world.name(1) == "old"
+    with Session(world.engine) as session:
+        session.execute(text("SAVEPOINT one"))
+        session.execute(update(world.Hero).where(world.Hero.id == 1).values(name="new"))
+        session.execute(text("RELEASE one"))
+        session.rollback()
+    assert world.name(1) == "new"
