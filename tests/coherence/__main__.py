@@ -7,6 +7,7 @@ where anything was stale, stuck or in error that must not be, or a canary was no
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -37,6 +38,7 @@ def main() -> int:
     """Run everything, print and write the table."""
     whole = float(os.environ.get("SECONDS") or 600)
     began = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # and clean up
     with ExitStack() as stack:
         server = stack.enter_context(RedisServer())
         postgres = running_url() or stack.enter_context(PostgresServer()).url
@@ -99,9 +101,11 @@ def _outages(settings: Settings, server: RedisServer, rounds: int) -> list[Line]
         with Proxy(make_url(server.url).port or 6379) as proxy:
             stormy = replace(_in(settings, f"storm-{abort}"), abort=abort)
             lines.append(_say(report.storm(storm(stormy, proxy, rounds), abort=abort)))
-    with RedisServer() as other:
-        found = restarts(_in(settings, "restarts"), other, 3 * rounds)
-        lines.append(_say(report.restarts(found)))
+    for abort in (True, False):
+        with RedisServer() as other:
+            shaken = replace(_in(settings, f"restarts-{abort}"), abort=abort)
+            found = restarts(shaken, other, 3 * rounds)
+            lines.append(_say(report.restarts(found, abort=abort)))
     for policy in POLICIES:
         with RedisServer("--maxmemory", "2mb", "--maxmemory-policy", policy) as small:
             found = pressed(_in(settings, policy), small, float(rounds))

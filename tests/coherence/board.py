@@ -16,6 +16,7 @@ eight bytes). What is known of a row is the greatest of its columns.
 from __future__ import annotations
 
 import mmap
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class Board:
             self._map = mmap.mmap(file.fileno(), 0)
         words = memoryview(self._map).cast("q")
         self._words = words
+        self._parent = os.getppid()
         area = rows * slots
         self.seen, self.returned, self.gone, self.when = (
             [words[_HEADER + table * area + row * slots :][:slots] for row in range(rows)]
@@ -75,8 +77,8 @@ class Board:
 
     @property
     def over(self) -> bool:
-        """Whether the run is to end."""
-        return bool(self._words[0])
+        """Whether the run is to end, if only because whoever started it is gone."""
+        return bool(self._words[0]) or os.getppid() != self._parent
 
     def stop(self) -> None:
         """Have every actor end."""

@@ -103,7 +103,7 @@ class Proxy:
             await asyncio.gather(
                 self._up(reader, back, ends, lost), self._down(there, writer, ends, lost)
             )
-        except OSError:
+        except (OSError, asyncio.CancelledError):  # cancelled at the proxy's own end only
             pass
         finally:
             self._writers -= ends

@@ -104,11 +104,17 @@ def storm(found: Weathered, *, abort: bool) -> Line:
     return Line(name, found.result, good and not found.wrong_at_rest, note)
 
 
-def restarts(found: Weathered) -> Line:
-    """Judge a Redis that comes back empty."""
+def restarts(found: Weathered, *, abort: bool) -> Line:
+    """Judge a Redis that comes back empty, and with it a fence that is lost before its COMMIT."""
     good = found.result.errors == 0 and found.result.stale_database == 0
     note = f"{found.survived} restarts; wrong afterwards: {len(found.wrong_at_rest)}"
-    return Line("Redis restarted empty", found.result, good and not found.wrong_at_rest, note)
+    if abort:
+        good = _clean(found.result, s1=False)
+        note += "; a fence lost between fence and COMMIT excuses S1"
+    else:
+        note += "; old rows until the queue is drained are documented"
+    name = f'Redis restarted empty, `on_fence_failure="{"abort" if abort else "proceed"}"`'
+    return Line(name, found.result, good and not found.wrong_at_rest, note)
 
 
 def pressed(policy: str, found: Weathered) -> Line:

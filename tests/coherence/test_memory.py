@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.coherence.outages import pressed, restarts
@@ -42,9 +44,15 @@ def test_two_megabytes(settings, start, policy):
     assert found.wrong_at_rest == []
 
 
-def test_restarted_empty(settings, start):
-    """Redis is killed and comes back empty: nothing that it served before comes back."""
-    found = restarts(settings, start(), 2)
+@pytest.mark.parametrize("abort", [True, False])
+def test_restarted_empty(settings, start, abort):
+    """Redis is killed and comes back empty: nothing that it served before comes back.
+
+    With 'abort' S2 holds all along; a fence that is lost before its COMMIT excuses S1.
+    """
+    found = restarts(replace(settings, abort=abort), start(), 2)
     assert (found.result.errors, found.result.stale_database) == (0, 0), found.result.evidence
     assert found.wrong_at_rest == []
     assert found.result.hits > 0
+    if abort:
+        assert found.result.stale_s2 == 0, found.result.evidence
