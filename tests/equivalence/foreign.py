@@ -75,7 +75,7 @@ def postgresql() -> Samples:
         "TIMESTAMPTZ": (sa.DateTime(timezone=True), [INSTANT, INSTANT.astimezone(dt.UTC)]),
         "INTERVAL": (sa.Interval(), [dt.timedelta(days=-3, microseconds=1), dt.timedelta(0)]),
         "pg.INTERVAL": (pg.INTERVAL(), [dt.timedelta(hours=30)]),
-        "native ENUM": (pg.ENUM(Color, name="color"), [Color.RED, Color.BLUE]),
+        "native ENUM": (pg.ENUM(Color, name="color_native"), [Color.RED, Color.BLUE]),
         "ENUM of strings": (pg.ENUM("a", "b", name="ab"), ["a"]),
         "JSONB": (pg.JSONB(), [DOCUMENT, [[]], False]),
         "JSON none_as_null": (pg.JSON(none_as_null=True), [{"a": None}]),
