@@ -215,7 +215,10 @@ KINDS: dict[str, Kind] = {
     "Uuid": Kind(sa.Uuid, st.uuids()),
     "Uuid text": Kind(lambda: sa.Uuid(as_uuid=False), st.uuids().map(str)),
     "Enum by name": Kind(lambda: sa.Enum(Color, name="color_by_name"), st.sampled_from(Color)),
-    "Enum by value": Kind(lambda: sa.Enum(Color, name="color_by_value", values_callable=_names), st.sampled_from(Color)),
+    "Enum by value": Kind(
+        lambda: sa.Enum(Color, name="color_by_value", values_callable=_names),
+        st.sampled_from(Color),
+    ),
     "Enum int": Kind(lambda: sa.Enum(Level), st.sampled_from(Level)),
     "Enum str": Kind(lambda: sa.Enum(Mood, native_enum=False, length=20), st.sampled_from(Mood)),
     "Enum of strings": Kind(lambda: sa.Enum("a", "b", name="ab"), st.sampled_from("ab")),
