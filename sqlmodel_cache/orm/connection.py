@@ -33,6 +33,7 @@ class Ledger:
         local_settings: the same, until the root transaction ends.
         namespaces: namespaces of the sessions that used this transaction, beside the default.
         early: fences already standing, because the driver commits each statement by itself.
+        opened: a text BEGIN is in force, so that AUTOCOMMIT does not commit each statement.
         begun_by: the savepoint that began the driver's transaction, whose release commits it.
     """
 
@@ -44,6 +45,7 @@ class Ledger:
         "isolation_changed",
         "local_settings",
         "namespaces",
+        "opened",
         "settings",
     )
 
@@ -53,7 +55,7 @@ class Ledger:
         self.early: list[Fenced] = []
         self.namespaces: set[str] = set()
         self.begun_by: str | None = None
-        self.everything = self.isolation_changed = self.local_settings = False
+        self.everything = self.isolation_changed = self.local_settings = self.opened = False
 
     @property
     def wrote(self) -> bool:
@@ -65,7 +67,7 @@ class Ledger:
         self.frames.clear()
         self.namespaces.clear()
         self.begun_by = None
-        self.everything = self.isolation_changed = self.local_settings = False
+        self.everything = self.isolation_changed = self.local_settings = self.opened = False
 
 
 def ledger_of(connection: Any) -> Ledger | None:

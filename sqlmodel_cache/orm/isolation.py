@@ -53,5 +53,13 @@ def blocks(bind: Any, connection: Connection | None) -> Bypass | None:
 
 def sqlite_in_transaction(connection: Connection) -> bool:
     """Tell whether the SQLite driver has a transaction open."""
-    driver: Any = connection.connection.driver_connection
-    return bool(driver.in_transaction)
+    return bool(driver_of(connection).in_transaction)
+
+
+def driver_of(connection: Connection) -> Any:
+    """Return the driver's own connection; a detached one has no record to ask for it."""
+    pooled = connection.connection
+    found: Any = pooled.driver_connection
+    if found is None and pooled.dbapi_connection is not None:
+        found = connection.dialect.get_driver_connection(pooled.dbapi_connection)
+    return found

@@ -98,6 +98,19 @@ def commits_implicitly(text: str, dialect: str) -> bool:
     return words.match(text, 0 if start is None else start.end()) is not None
 
 
+_BRACKET = re.compile(
+    r"(?P<opens>begin|start\s+transaction)\b|(?:commit|end|abort|rollback(?!\s+(?:\w+\s+)?to))\b",
+    re.IGNORECASE,
+)
+
+
+def brackets(text: str) -> bool | None:
+    """Tell whether `text` opens a transaction (True), closes one (False), or neither (None)."""
+    start = _FIRST.match(text)
+    found = _BRACKET.match(text, 0 if start is None else start.end())
+    return None if found is None else found["opens"] is not None
+
+
 def _effect_of_set(body: str) -> Effect:
     if _ISOLATION.match(body):
         return Effect.ISOLATION

@@ -26,11 +26,12 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.affected import affected_keys
+from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.isolation import sqlite_in_transaction
 from sqlmodel_cache.orm.keying import pk_codec, row_key
-from sqlmodel_cache.orm.publish import commit, end_early, publishings
-from sqlmodel_cache.orm.sqltext import Effect, commits_implicitly, effect_of
+from sqlmodel_cache.orm.publish import commit, end_early
+from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, effect_of
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
 from sqlmodel_cache.orm.tables import table_map
 
@@ -107,6 +108,7 @@ def _on_dml(compiled: Any, context: Any) -> None:
         return
     connection = context.root_connection
     ledger = open_for_write(connection)
+    itself = settle_statement(connection, ledger)
     ledger.frames.wrote = True
     for table in analysis.tables:
         ledger.frames.touch_table(table)
@@ -131,7 +133,8 @@ def _on_dml(compiled: Any, context: Any) -> None:
             elif root.negative:
                 ledger.frames.touch_table(root.table)
                 break
-    _fence_early(connection, ledger)
+    if itself:
+        fence_now(connection, ledger)
 
 
 def _name_rows(
@@ -161,15 +164,19 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
         effect = effect_of(statement)
     connection = context.root_connection
     durable = commits_implicitly(statement, connection.dialect.name)
+    if (opens := brackets(statement)) is not None:
+        wrap_dialect(connection.dialect)
+        open_ledger(connection).opened = opens
     if effect is Effect.NOTHING and not whole:
         known = ledger_of(connection) if durable else None
         if known is not None and known.wrote:
-            _fence_now(connection, known)
+            fence_now(connection, known)
         return
     wrap_dialect(connection.dialect)
     ledger = open_ledger(connection)
     if effect in _WRITES or whole:  # others may have to be a transaction's very first statement
         open_for_write(connection)
+    itself = effect is not Effect.COMMIT and settle_statement(connection, ledger)
     for table in whole:
         ledger.frames.touch_table(table)
     if effect is Effect.SETTINGS:
@@ -186,10 +193,8 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
                 "a raw SQL statement that is not known to be harmless was executed; every cached"
                 " model is dropped at its commit. Use insert()/update()/delete() to drop less.",
             )
-    if effect is Effect.COMMIT or durable:
-        _fence_now(connection, ledger)
-    else:
-        _fence_early(connection, ledger)
+    if effect is Effect.COMMIT or durable or itself:
+        fence_now(connection, ledger)
 
 
 def _warn_once(what: str, message: str) -> None:
@@ -204,36 +209,6 @@ def open_for_write(connection: Connection) -> Ledger:
     for cache in _state.live():
         cache.sites.of(connection.dialect).learn(connection)
     return open_ledger(connection)
-
-
-# -- drivers that commit each statement by themselves --------------------------------------------
-
-
-def _fence_early(connection: Connection, ledger: Ledger) -> None:
-    if _commits_itself(connection):
-        _fence_now(connection, ledger)
-
-
-def _fence_now(connection: Connection, ledger: Ledger) -> None:
-    for one in publishings(ledger, connection.dialect):
-        ledger.early.append(one)
-        one.fence()
-
-
-def _commits_itself(connection: Connection) -> bool:
-    level = connection.get_execution_options().get("isolation_level")
-    if level is None:
-        level = _sqlalchemy.on_connect_isolation_level(connection.dialect)
-    if level == "AUTOCOMMIT":
-        return True
-    driver: Any = connection.connection.driver_connection
-    if connection.dialect.name == "sqlite":
-        return driver.isolation_level is None and not driver.in_transaction
-    # Drivers can be told so without SQLAlchemy: `connect_args`, `SET autocommit = 1`.
-    if connection.dialect.name == "postgresql":
-        return getattr(driver, "autocommit", False) is True
-    tells = getattr(driver, "get_autocommit", None)  # of MySQL's
-    return tells is not None and bool(tells())
 
 
 # -- what the unit of work knows ------------------------------------------------------------------

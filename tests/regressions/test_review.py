@@ -330,3 +330,45 @@ def test_a_savepoint_of_sqlite_in_text(world):
         session.execute(text("RELEASE one"))
         session.rollback()
     assert world.name(1) == "new"
+
+
+def test_autocommit_fences_each_row_once(world):
+    """Of a thousand statements on one AUTOCOMMIT connection each fences its own rows only."""
+    heroes = world.Hero.__table__
+    before = SQLModelCache.stats().invalidations
+    engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for pk in range(1, 21):
+            connection.execute(update(heroes).where(heroes.c.id == pk).values(name="new"))
+            assert world.name(1) == "new"
+    assert SQLModelCache.stats().invalidations - before == 20
+
+
+@pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
+def test_a_transaction_in_text_on_an_autocommit_connection(world, end):
+    """Between BEGIN and COMMIT in text nothing is durable; at COMMIT everything is."""
+    heroes = world.Hero.__table__
+    engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("BEGIN"))
+        for pk in (1, 2):
+            connection.execute(update(heroes).where(heroes.c.id == pk).values(name="new"))
+            assert [world.name(1), world.name(2)] == ["old", "old"]
+        connection.execute(text(end))
+        assert world.name(1) == world.name(2) == ("new" if end == "COMMIT" else "old")
+        connection.execute(update(heroes).where(heroes.c.id == 1).values(name="newer"))
+        assert world.name(1) == "newer"
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_detached_connection_is_published(world, moment):
+    """`Connection.detach()` takes its record along, and has a driver still."""
+    assert world.name(1) == "old"
+    with world.engine.connect() as connection:
+        if moment == "before":
+            connection.detach()
+        connection.execute(update(world.Hero).where(world.Hero.id == 1).values(name="new"))
+        if moment == "after":
+            connection.detach()
+        connection.commit()
+    assert world.name(1) == "new"

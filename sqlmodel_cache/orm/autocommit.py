@@ -1,0 +1,55 @@
+"""Drivers that commit each statement by themselves: the fence must stand before it is sent.
+
+By an AUTOCOMMIT isolation level, by `connect_args`, by `SET autocommit`, or because the statement
+is one that commits whatever came before it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.isolation import driver_of
+from sqlmodel_cache.orm.publish import end_early, publishings
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from sqlmodel_cache.orm.connection import Ledger
+
+
+def settle_statement(connection: Connection, ledger: Ledger) -> bool:
+    """Tell whether the statement to come will commit itself; then those before it have.
+
+    Their fences are released here, or a thousand statements would fence a thousand times a
+    thousand rows.
+    """
+    if ledger.opened or not _commits_itself(connection):
+        return False
+    end_early(ledger)
+    ledger.frames.clear()
+    ledger.everything = False
+    return True
+
+
+def fence_now(connection: Connection, ledger: Ledger) -> None:
+    """Fence what was written so far; the next statement, or the transaction's end, releases it."""
+    for one in publishings(ledger, connection.dialect):
+        ledger.early.append(one)
+        one.fence()
+
+
+def _commits_itself(connection: Connection) -> bool:
+    level = connection.get_execution_options().get("isolation_level")
+    if level is None:
+        level = _sqlalchemy.on_connect_isolation_level(connection.dialect)
+    if level == "AUTOCOMMIT":
+        return True
+    driver = driver_of(connection)
+    if connection.dialect.name == "sqlite":
+        return driver.isolation_level is None and not driver.in_transaction
+    # Drivers can be told so without SQLAlchemy: `connect_args`, `SET autocommit = 1`.
+    if connection.dialect.name == "postgresql":
+        return getattr(driver, "autocommit", False) is True
+    tells = getattr(driver, "get_autocommit", None)  # of MySQL's
+    return tells is not None and bool(tells())
