@@ -19,13 +19,12 @@ CAUGHT = 25  # stale reads after which a canary counts as caught
 
 def test_no_stale_read(settings):
     """Threads and tasks of four processes read and write 16 rows; nobody sees anything old."""
-    result = run(replace(settings, seconds=90, enough=("near", 300)))
+    result = run(replace(settings, seconds=90, enough=("near", 1_000)))
     assert (result.stale_s1, result.stale_s2, result.errors) == (0, 0, 0), result.evidence
     assert result.stale_database == 0
     assert result.exit_codes == (0,) * 4
-    assert result.near >= 300
+    assert result.near >= 1_000
     assert result.hits > result.operations / 2
-    assert result.absent > 0
 
 
 @pytest.mark.parametrize("name", FLAWS)
