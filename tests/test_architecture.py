@@ -41,7 +41,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (
         "orm._sqlalchemy", "orm.policy", "orm.plan", "orm.namespace", "orm.tables", "orm.keying",
         "orm.bridge", "orm.sqltext", "orm.statements", "orm.hydrate", "orm.reader", "orm.cache",
-        "orm.connection", "orm.publish", "orm.writes", "orm.lookup", "orm.sessions", "orm",
+        "orm.connection", "orm.publish", "orm.transactions", "orm.writes", "orm.lookup",
+        "orm.sessions", "orm",
     ),
     ("api", ""),  # "" is the package itself
 )

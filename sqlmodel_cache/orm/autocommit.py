@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlmodel_cache.errors import FenceError
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.isolation import driver_of
 from sqlmodel_cache.orm.publish import end_early, publishings
@@ -36,7 +37,11 @@ def fence_now(connection: Connection, ledger: Ledger) -> None:
     """Fence what was written so far; the next statement, or the transaction's end, releases it."""
     for one in publishings(ledger, connection.dialect):
         ledger.early.append(one)
-        one.fence()
+        if not one.fence() and one.aborts:
+            raise FenceError(
+                "the statement was not sent: its rows could not be fenced in the cache, and"
+                " on_fence_failure='abort' is set; retry it, or configure 'proceed'"
+            )
 
 
 def _commits_itself(connection: Connection) -> bool:

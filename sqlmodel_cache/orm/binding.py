@@ -40,5 +40,10 @@ def cache_of(binding: Binding | None) -> Cache | None:
 
 
 def foreign_orm_hooks(session: Session) -> bool:
-    """Tell whether somebody's `do_orm_execute` listener may change what a load returns."""
-    return bool(session.dispatch.do_orm_execute)
+    """Tell whether somebody's listener may change what a load returns.
+
+    `do_orm_execute` may change the statement; `after_begin`, where ours is one, the connection:
+    `SET LOCAL app.tenant` for row-level security runs there, after a hit would have been given.
+    """
+    dispatch = session.dispatch
+    return bool(dispatch.do_orm_execute) or len(dispatch.after_begin) > 1

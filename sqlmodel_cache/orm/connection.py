@@ -31,6 +31,8 @@ class Ledger:
         isolation_changed: the level is not what SQLAlchemy believes, until the root ends.
         settings: the meaning of rows was changed (search_path, role, ...) for good.
         local_settings: the same, until the root transaction ends.
+        doubtful: rows whose keys came from a user's values, not from an identity, and may name
+            another spelling of what the database found; until the unit of work names the row.
         namespaces: namespaces of the sessions that used this transaction, beside the default.
         early: fences already standing, because the driver commits each statement by itself.
         opened: a text BEGIN is in force, so that AUTOCOMMIT does not commit each statement.
@@ -39,6 +41,7 @@ class Ledger:
 
     __slots__ = (
         "begun_by",
+        "doubtful",
         "early",
         "everything",
         "frames",
@@ -54,8 +57,21 @@ class Ledger:
         self.settings = False
         self.early: list[Fenced] = []
         self.namespaces: set[str] = set()
+        self.doubtful: set[tuple[str, str]] = set()
         self.begun_by: str | None = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
+
+    def doubtful_tables(self) -> set[str]:
+        """Return the tables of which a row was written under a key that may be spelt otherwise."""
+        return {table for table, _ in self.doubtful}
+
+    def may_differ(self, table: str, pk: str) -> bool:
+        """Tell whether this connection may see another row than everybody else."""
+        return (
+            self.everything
+            or self.frames.is_touched((table, pk), table)
+            or table in self.doubtful_tables()
+        )
 
     @property
     def wrote(self) -> bool:
@@ -66,6 +82,7 @@ class Ledger:
         """Forget what belonged to the transaction that just ended."""
         self.frames.clear()
         self.namespaces.clear()
+        self.doubtful.clear()
         self.begun_by = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
 

@@ -24,7 +24,7 @@ from sqlmodel_cache.orm.connection import Ledger, ledger_of
 from sqlmodel_cache.orm.options import bypassing, innermost
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
-from sqlmodel_cache.orm.writes import wrap_dialect
+from sqlmodel_cache.orm.transactions import wrap_dialect
 
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
@@ -50,7 +50,7 @@ class Scope(msgspec.Struct, frozen=True):
         ledger = self.ledger
         if ledger is not None:
             table = self.reader.plan.table
-            if ledger.everything or ledger.frames.is_touched((table, text), table):
+            if ledger.may_differ(table, text):
                 return Bypass.TOUCHED
         entry = self.reader.keyspace.entry(text)
         backlog = self.cache.backlog

@@ -93,8 +93,13 @@ def _postgresql(connection: Connection) -> Database:
     if not may_ask:
         where = _by_arguments(connection)
         return Database(None if where is None else _digest(where, database, path), replica)
-    system = connection.execute(text("SELECT system_identifier FROM pg_control_system()"))
-    return Database("p" + _digest(system.scalar(), database, path), replica)
+    try:
+        with connection.begin_nested():  # some hosted servers refuse it all the same
+            system = connection.execute(text("SELECT system_identifier FROM pg_control_system()"))
+            return Database("p" + _digest(system.scalar(), database, path), replica)
+    except DBAPIError:
+        where = _by_arguments(connection)
+        return Database(None if where is None else _digest(where, database, path), replica)
 
 
 def _mysql(connection: Connection) -> Database:

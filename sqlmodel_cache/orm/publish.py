@@ -41,10 +41,14 @@ class Publishing:
     tried: bool = True
     fenced: bool = True
 
+    @property
+    def aborts(self) -> bool:
+        """Tell whether what cannot be fenced must not be committed."""
+        return self.cache.config.on_fence_failure == "abort"
+
     def fence(self) -> bool:
         """Fence; False if the store could not be asked."""
-        proceed = self.cache.config.on_fence_failure == "proceed"
-        self.tried = not (proceed and self.cache.backlog.speaks_for())
+        self.tried = self.aborts or not self.cache.backlog.speaks_for()
         self.fenced = self.tried and self._ask(self.publication.fence())
         if not self.fenced:
             self._count("errors")
@@ -97,6 +101,10 @@ def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:
             tables.add(root)
     if ledger.everything:
         tables.update(known.roots())
+    for table in ledger.doubtful_tables():
+        root = known.root_named(table)
+        if root is not None:
+            tables.add(root)
     keys = cast("frozenset[tuple[str, str]]", touched.rows)
     rows = [(known.root_named(table), pk) for table, pk in keys]
     named = [(root, pk) for root, pk in rows if root is not None and root not in tables]
@@ -144,7 +152,7 @@ def commit(ledger: Ledger, dialect: Any, do_commit: Any, do_rollback: Any) -> No
     try:
         for one in todo:
             fenced.append(one)
-            if not one.fence() and one.cache.config.on_fence_failure == "abort":
+            if not one.fence() and one.aborts:
                 raise FenceError(
                     "the commit was rolled back: its rows could not be fenced in the cache, and"
                     " on_fence_failure='abort' is set; retry it, or configure 'proceed'"

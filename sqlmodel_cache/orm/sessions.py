@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace, check_namespace_setting
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.orm import capture, writes
+from sqlmodel_cache.orm import capture, transactions, writes
 from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import open_ledger
@@ -60,7 +60,7 @@ def _forget_compiled() -> None:
 
 def _on_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     """Follow a session's savepoints, and note the namespace its writes belong to."""
-    writes.wrap_dialect(connection.dialect)
+    transactions.wrap_dialect(connection.dialect)
     binding = binding_of(session)
     for cache in _state.live():
         own = binding and binding.namespace

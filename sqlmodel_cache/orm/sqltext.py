@@ -32,6 +32,7 @@ _HARMLESS = re.compile(
     r"|reset|fetch|declare|close|move|vacuum|reindex|checkpoint|listen|unlisten|notify|create"
     r"|comment|grant|revoke|discard|deallocate|prepare|attach|detach"
 )
+_REPLACES = re.compile(r"create\s+or\s+replace\s+(?:\w+\s+)?table\b", re.IGNORECASE)
 _SET_CONFIG = re.compile(r"\bset_config\s*\((?P<local>[^()]*,\s*true\s*\))?", re.IGNORECASE)
 _ISOLATION = re.compile(r"set\s+(?:local\s+)?transaction\b", re.IGNORECASE)
 _MEANING = re.compile(  # settings that change which rows are seen, or how values read
@@ -68,6 +69,8 @@ def effect_of(text: str) -> Effect:
         return _effect_of_set(body)
     if first == "use":
         return Effect.SETTINGS
+    if _REPLACES.match(body):
+        return Effect.ANYTHING
     return Effect.NOTHING if _HARMLESS.fullmatch(first) else Effect.ANYTHING
 
 

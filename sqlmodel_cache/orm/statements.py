@@ -100,21 +100,14 @@ def ddl_effect(element: Any, text: str, tables: TableMap) -> tuple[Effect, froze
     return effect_of(text), frozenset()
 
 
-def pinned_values(names: _Names, parameters: Mapping[str, Any]) -> tuple[Any, ...] | None:
-    """Return the values under `names`, None where one is not there."""
-    try:
-        return tuple(parameters[name] for name in names)
-    except KeyError:
-        return None
-
-
 def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
+    schema = compiled.dialect.default_schema_name
     if not isinstance(dml.table, TableClause):  # a join (MySQL) or alias: every table in it
         named = [each for each in iterate(dml.table) if isinstance(each, TableClause)]
         return Analysis(
             True,
             (),
-            frozenset(hit.root.table for each in named for hit in tables.targets(each)),
+            frozenset(hit.root.table for each in named for hit in tables.targets(each, schema)),
         )
     table = dml.table
     whole: set[str] = set()
@@ -122,7 +115,7 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
         upsert = _sqlalchemy.is_upsert(dml)
         hits = [
             Hit(target, dml, _insert_names(target, dml), insert=True, upsert=upsert)
-            for target in tables.targets(table)
+            for target in tables.targets(table, schema)
         ]
         if _sqlalchemy.is_replace(dml):
             whole = set(tables.dependants(table, deleted=True))
@@ -133,7 +126,7 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
     pins = _pins(dml, compiled)
     hits = [
         Hit(target, dml, _pinned(target, pins), rekeys=_changes_key(target, sets))
-        for target in tables.targets(table)
+        for target in tables.targets(table, schema)
     ]
     if dml.is_delete:
         whole = set(tables.dependants(table, deleted=True))
@@ -141,7 +134,7 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
         whole = set(tables.dependants(table, deleted=False))
     if dml.is_update:
         for other in _sqlalchemy.other_tables_set(dml):
-            whole.update(target.root.table for target in tables.targets(other))
+            whole.update(target.root.table for target in tables.targets(other, schema))
             whole |= tables.dependants(other, deleted=False)
     return Analysis(True, tuple(hits), frozenset(whole))
 

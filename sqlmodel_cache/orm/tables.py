@@ -59,6 +59,7 @@ class TableMap:
                 families.setdefault(table, []).append(mapper)
         for table, family in families.items():
             self._add(table, family)
+        self._named = {root.table: root for root in self._roots.values()}
 
     def roots(self) -> list[Root]:
         """Return every root of a cached model."""
@@ -70,12 +71,23 @@ class TableMap:
 
     def root_named(self, table: str) -> Root | None:
         """Return a root whose own table has this full name."""
-        return next((root for root in self._roots.values() if root.table == table), None)
+        return self._named.get(table)
 
-    def targets(self, table: TableClause) -> Sequence[Target]:
-        """Return the roots that a write to `table` concerns; empty for uncached tables."""
-        exactly = self._at(table)
-        return exactly if exactly else self._by_name.get(table.fullname, ())
+    def targets(self, table: TableClause, default_schema: str | None = None) -> Sequence[Target]:
+        """Return the roots that a write to `table` concerns; empty for uncached tables.
+
+        `default_schema`: the one that a name without schema means in this database.
+        """
+        found = self._at(table) or self._by_name.get(table.fullname, ())
+        if default_schema is None:
+            return found
+        if table.schema is None:
+            other = f"{default_schema}.{table.name}"
+        elif table.schema == default_schema:
+            other = table.name
+        else:
+            return found
+        return (*found, *self._by_name.get(other, ()))
 
     def dependants(self, table: TableClause, *, deleted: bool) -> frozenset[str]:
         """Return roots' tables that the database may change by itself after this write.

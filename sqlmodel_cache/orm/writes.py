@@ -8,11 +8,8 @@ public events; they are added by `watch` and gone after `unwatch`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from threading import Lock
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
-import wrapt
 from sqlalchemy import Select, event
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Mapper
@@ -28,12 +25,16 @@ from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.affected import affected_keys
 from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
-from sqlmodel_cache.orm.isolation import sqlite_in_transaction
 from sqlmodel_cache.orm.keying import pk_codec, row_key
-from sqlmodel_cache.orm.publish import commit, end_early
 from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, effect_of
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
 from sqlmodel_cache.orm.tables import table_map
+from sqlmodel_cache.orm.transactions import (
+    on_first_savepoint,
+    open_for_write,
+    unwrap_dialects,
+    wrap_dialect,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -43,9 +44,6 @@ _WRITES = (Effect.ANYTHING, Effect.COMMIT)
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 _SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
 _SEEN = "_sqlmodel_cache_seen"
-_wrapped: WeakSet[Any] = WeakSet()  # dialects whose do_commit passes through `publish`
-_wrapping = Lock()
-_prepared: dict[Any, Ledger] = {}  # two-phase transactions between PREPARE and COMMIT
 _warned: set[str] = set()
 
 
@@ -68,11 +66,7 @@ def unwatch() -> None:
     for name, listener in _MAPPER_EVENTS:
         if event.contains(Mapper, name, listener):
             event.remove(Mapper, name, listener)
-    for dialect in list(_wrapped):
-        for name in _DIALECT_METHODS:
-            dialect.__dict__.pop(name, None)
-    _wrapped.clear()
-    _prepared.clear()
+    unwrap_dialects()
     _warned.clear()
 
 
@@ -88,7 +82,7 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
                 _on_text_or_ddl(statement, compiled, context)
     elif type(compiled.statement) in _SAVEPOINTS:
         if type(compiled.statement) is SavepointClause:
-            _on_first_savepoint(context.root_connection, compiled.statement.ident)
+            on_first_savepoint(context.root_connection, compiled.statement.ident)
     elif type(compiled.statement) is not Select and is_opaque(compiled):
         _on_text_or_ddl(statement, compiled, context)
     elif context.execution_options.get("cache") is True:
@@ -123,6 +117,8 @@ def _on_dml(compiled: Any, context: Any) -> None:
             pk = row_key(root, hit.names, values, connection.dialect, trusted=from_orm)
             if pk is not None:
                 ledger.frames.touch_row((root.table, pk))
+                if not (hit.insert or pk_codec(root, connection.dialect).safe_in_sql):
+                    ledger.doubtful.add((root.table, pk))
             elif not hit.insert:
                 if _name_rows(connection, ledger, hit, compiled, values):
                     continue
@@ -203,14 +199,6 @@ def _warn_once(what: str, message: str) -> None:
         logger.warning(message)
 
 
-def open_for_write(connection: Connection) -> Ledger:
-    """Return the ledger of `connection`, sure that its commit will publish it."""
-    wrap_dialect(connection.dialect)
-    for cache in _state.live():
-        cache.sites.of(connection.dialect).learn(connection)
-    return open_ledger(connection)
-
-
 # -- what the unit of work knows ------------------------------------------------------------------
 
 
@@ -251,124 +239,9 @@ def _touch(mapper: Mapper[Any], connection: Connection, pk: Any, inserted: bool 
     key = pk_codec(root, connection.dialect).encode(pk) if known else None
     if key is None:
         ledger.frames.touch_table(root.table)
-    elif inserted:
+        return
+    ledger.doubtful.discard((root.table, key))
+    if inserted:
         ledger.frames.name_insert(root.table, (root.table, key))
     else:
         ledger.frames.touch_row((root.table, key))
-
-
-# -- the dialect's transaction methods ------------------------------------------------------------
-
-
-def wrap_dialect(dialect: Any) -> None:
-    """Pass the transaction methods of one engine's dialect through the ledger. Idempotent."""
-    if dialect in _wrapped:
-        return
-    with _wrapping:  # and noted last: a thread that finds it noted may commit at once
-        if dialect not in _wrapped:
-            for name, wrapper in _DIALECT_METHODS.items():
-                wrapt.wrap_function_wrapper(dialect, name, wrapper)
-            _wrapped.add(dialect)
-
-
-def _do_commit(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    ledger = ledger_of(args[0])
-    if ledger is None:
-        wrapped(*args, **kwargs)
-    else:
-        commit(
-            ledger, dialect, lambda: wrapped(*args, **kwargs), lambda: dialect.do_rollback(args[0])
-        )
-
-
-def _do_rollback(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    ledger = ledger_of(args[0])
-    if ledger is not None:
-        ledger.end()
-        end_early(ledger)
-
-
-def _on_first_savepoint(connection: Connection, name: str) -> None:
-    """Wrap a dialect that meets us by a SAVEPOINT; its `do_savepoint` is already running.
-
-    Not by the engine's own `savepoint` event: one listener of that kind makes SQLAlchemy
-    dispatch all kinds, which costs every statement of every engine five percent.
-    """
-    if connection.dialect not in _wrapped:
-        wrap_dialect(connection.dialect)
-        _open_savepoint(connection, name)
-
-
-def _do_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    _open_savepoint(*args)
-    wrapped(*args, **kwargs)
-
-
-def _open_savepoint(connection: Connection, name: str) -> None:
-    ledger = open_ledger(connection)
-    # sqlite3 begins no transaction before a SAVEPOINT: SQLite does, and RELEASE will commit it.
-    if connection.dialect.name == "sqlite" and not sqlite_in_transaction(connection):
-        ledger.begun_by = name
-    ledger.frames.savepoint(name)
-
-
-def _do_release_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    connection, name = args
-    ledger = open_ledger(connection)
-    if ledger.begun_by != name:
-        wrapped(*args, **kwargs)
-        ledger.frames.release(name)
-        return
-    namespaces = frozenset(ledger.namespaces)
-    commit(
-        ledger,
-        dialect,
-        lambda: wrapped(*args, **kwargs),
-        lambda: dialect.do_rollback_to_savepoint(connection, name),
-    )
-    ledger.namespaces.update(namespaces)  # the session's transaction goes on
-
-
-def _do_rollback_to_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    open_ledger(args[0]).frames.rollback_to(args[1])
-
-
-def _do_prepare_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    ledger = ledger_of(args[0])
-    if ledger is not None:
-        _prepared[args[1]] = ledger
-
-
-def _do_commit_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    connection, xid = args[:2]
-    ledger = _prepared.pop(xid, None) or open_for_write(connection)
-    if kwargs.get("recover"):  # another process's transaction: nobody here knows what it wrote
-        ledger.everything = True
-    commit(
-        ledger,
-        dialect,
-        lambda: wrapped(*args, **kwargs),
-        lambda: dialect.do_rollback_twophase(connection, xid),
-    )
-
-
-def _do_rollback_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    wrapped(*args, **kwargs)
-    ledger = _prepared.pop(args[1], None) or ledger_of(args[0])
-    if ledger is not None:
-        ledger.end()
-
-
-_DIALECT_METHODS = {
-    "do_commit": _do_commit,
-    "do_rollback": _do_rollback,
-    "do_savepoint": _do_savepoint,
-    "do_release_savepoint": _do_release_savepoint,
-    "do_rollback_to_savepoint": _do_rollback_to_savepoint,
-    "do_prepare_twophase": _do_prepare_twophase,
-    "do_commit_twophase": _do_commit_twophase,
-    "do_rollback_twophase": _do_rollback_twophase,
-}

@@ -1,0 +1,156 @@
+"""A transaction as the dialect runs it: begun, savepoints, prepared, committed, rolled back.
+
+The dialect's own methods are wrapped, engine by engine: they are called for whatever SQLAlchemy
+commits, by session, connection or pool, and for nothing else.
+"""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
+
+import wrapt
+
+from sqlmodel_cache import _state
+from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
+from sqlmodel_cache.orm.isolation import sqlite_in_transaction
+from sqlmodel_cache.orm.publish import commit, end_early
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+_wrapped: WeakSet[Any] = WeakSet()  # dialects whose do_commit passes through `publish`
+_wrapping = Lock()
+_prepared: dict[Any, Ledger] = {}  # two-phase transactions between PREPARE and COMMIT
+
+
+def wrap_dialect(dialect: Any) -> None:
+    """Pass the transaction methods of one engine's dialect through the ledger. Idempotent."""
+    if dialect in _wrapped:
+        return
+    with _wrapping:  # and noted last: a thread that finds it noted may commit at once
+        if dialect not in _wrapped:
+            for name, wrapper in _DIALECT_METHODS.items():
+                wrapt.wrap_function_wrapper(dialect, name, wrapper)
+            _wrapped.add(dialect)
+
+
+def unwrap_dialects() -> None:
+    """Give every dialect its own methods back, and forget what was prepared."""
+    for dialect in list(_wrapped):
+        for name in _DIALECT_METHODS:
+            dialect.__dict__.pop(name, None)
+    _wrapped.clear()
+    _prepared.clear()
+
+
+def open_for_write(connection: Connection) -> Ledger:
+    """Return the ledger of `connection`, sure that its commit will publish it."""
+    wrap_dialect(connection.dialect)
+    for cache in _state.live():
+        cache.sites.of(connection.dialect).learn(connection)
+    return open_ledger(connection)
+
+
+def _do_commit(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    ledger = ledger_of(args[0])
+    if ledger is None:
+        wrapped(*args, **kwargs)
+    else:
+        commit(
+            ledger, dialect, lambda: wrapped(*args, **kwargs), lambda: dialect.do_rollback(args[0])
+        )
+
+
+def _do_rollback(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    ledger = ledger_of(args[0])
+    if ledger is not None:
+        ledger.end()
+        end_early(ledger)
+
+
+def on_first_savepoint(connection: Connection, name: str) -> None:
+    """Wrap a dialect that meets us by a SAVEPOINT; its `do_savepoint` is already running.
+
+    Not by the engine's own `savepoint` event: one listener of that kind makes SQLAlchemy
+    dispatch all kinds, which costs every statement of every engine five percent.
+    """
+    if connection.dialect not in _wrapped:
+        wrap_dialect(connection.dialect)
+        _open_savepoint(connection, name)
+
+
+def _do_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    _open_savepoint(*args)
+    wrapped(*args, **kwargs)
+
+
+def _open_savepoint(connection: Connection, name: str) -> None:
+    ledger = open_ledger(connection)
+    # sqlite3 begins no transaction before a SAVEPOINT: SQLite does, and RELEASE will commit it.
+    if connection.dialect.name == "sqlite" and not sqlite_in_transaction(connection):
+        ledger.begun_by = name
+    ledger.frames.savepoint(name)
+
+
+def _do_release_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    connection, name = args
+    ledger = open_ledger(connection)
+    if ledger.begun_by != name:
+        wrapped(*args, **kwargs)
+        ledger.frames.release(name)
+        return
+    namespaces = frozenset(ledger.namespaces)
+    commit(
+        ledger,
+        dialect,
+        lambda: wrapped(*args, **kwargs),
+        lambda: dialect.do_rollback_to_savepoint(connection, name),
+    )
+    ledger.namespaces.update(namespaces)  # the session's transaction goes on
+
+
+def _do_rollback_to_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    open_ledger(args[0]).frames.rollback_to(args[1])
+
+
+def _do_prepare_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    ledger = ledger_of(args[0])
+    if ledger is not None:
+        _prepared[args[1]] = ledger
+
+
+def _do_commit_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    connection, xid = args[:2]
+    ledger = _prepared.pop(xid, None) or open_for_write(connection)
+    if kwargs.get("recover"):  # another process's transaction: nobody here knows what it wrote
+        ledger.everything = True
+    commit(
+        ledger,
+        dialect,
+        lambda: wrapped(*args, **kwargs),
+        lambda: dialect.do_rollback_twophase(connection, xid),
+    )
+
+
+def _do_rollback_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    wrapped(*args, **kwargs)
+    ledger = _prepared.pop(args[1], None) or ledger_of(args[0])
+    if ledger is not None:
+        ledger.end()
+
+
+_DIALECT_METHODS = {
+    "do_commit": _do_commit,
+    "do_rollback": _do_rollback,
+    "do_savepoint": _do_savepoint,
+    "do_release_savepoint": _do_release_savepoint,
+    "do_rollback_to_savepoint": _do_rollback_to_savepoint,
+    "do_prepare_twophase": _do_prepare_twophase,
+    "do_commit_twophase": _do_commit_twophase,
+    "do_rollback_twophase": _do_rollback_twophase,
+}
