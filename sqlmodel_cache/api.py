@@ -44,8 +44,8 @@ class SQLModelCache:
                 rolling back and raising `FenceError`.
             namespace: a name, or a callable of the session, that replaces the database's own
                 identity in keys (tenants, several URLs that cannot be told to be one database).
-            trust_orm_hooks: True uses the cache although somebody listens to `do_orm_execute`, or to
-                `after_begin` of its sessions.
+            trust_orm_hooks: True uses the cache although somebody listens to `do_orm_execute`,
+                or to `after_begin` of its sessions.
             converter: a `cattrs.Converter` with hooks for column types of your own.
 
         Raises ConfigurationError for values that cannot work.

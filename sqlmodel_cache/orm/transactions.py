@@ -6,9 +6,10 @@ commits, by session, connection or pool, and for nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from threading import Lock
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import wrapt
 
@@ -20,7 +21,8 @@ from sqlmodel_cache.orm.publish import commit, end_early
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
-_wrapped: WeakSet[Any] = WeakSet()  # dialects whose do_commit passes through `publish`
+# Dialects whose do_commit passes through `publish`, and what others had put on them before.
+_wrapped: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
 _wrapping = Lock()
 _prepared: dict[Any, Ledger] = {}  # two-phase transactions between PREPARE and COMMIT
 
@@ -31,16 +33,28 @@ def wrap_dialect(dialect: Any) -> None:
         return
     with _wrapping:  # and noted last: a thread that finds it noted may commit at once
         if dialect not in _wrapped:
+            own = vars(dialect)
+            before = {name: own[name] for name in _DIALECT_METHODS if name in own}
             for name, wrapper in _DIALECT_METHODS.items():
-                wrapt.wrap_function_wrapper(dialect, name, wrapper)
-            _wrapped.add(dialect)
+                wrapt.wrap_function_wrapper(dialect, name, _for_dialect(wrapper, dialect))
+            _wrapped[dialect] = before
+
+
+def _for_dialect(wrapper: Callable[..., None], dialect: Any) -> Callable[..., None]:
+    """Return `wrapper` for one dialect: where somebody put a plain function, wrapt knows none."""
+
+    def call(wrapped: Any, instance: Any, args: Any, kwargs: Any) -> None:
+        wrapper(wrapped, dialect, args, kwargs)
+
+    return call
 
 
 def unwrap_dialects() -> None:
     """Give every dialect its own methods back, and forget what was prepared."""
-    for dialect in list(_wrapped):
+    for dialect, before in list(_wrapped.items()):
         for name in _DIALECT_METHODS:
-            dialect.__dict__.pop(name, None)
+            vars(dialect).pop(name, None)
+        vars(dialect).update(before)
     _wrapped.clear()
     _prepared.clear()
 

@@ -144,3 +144,25 @@ def test_a_session_that_sets_up_its_connection_asks_the_database(sqlite_url, mak
         with factory() as session:
             session.get(Hero, 1)
     assert SQLModelCache.stats().hits == 1
+
+
+def test_somebody_elses_patch_of_do_commit(sqlite_url, make_engine):
+    """A plain function on the dialect is run between fence and release like its own method."""
+    engine = make_engine(sqlite_url)
+    stored(engine, Hero(id=1, name="old"))
+    SQLModelCache.reset()
+    original, seen = engine.dialect.do_commit, []
+    engine.dialect.do_commit = lambda connection: (seen.append(1), original(connection))
+    SQLModelCache.configure("memory://")
+    assert name(engine, Hero, 1) == "old"
+    with Session(engine) as session:
+        session.get(Hero, 1).name = "new"
+        session.commit()
+    assert seen
+    assert name(engine, Hero, 1) == "new"
+    patched = len(seen)
+    SQLModelCache.reset()
+    with Session(engine) as session:
+        session.get(Hero, 1, execution_options={"cache": False}).name = "newer"
+        session.commit()
+    assert len(seen) == patched + 1
