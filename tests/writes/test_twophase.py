@@ -1,0 +1,80 @@
+"""Two-phase commit: fenced at its COMMIT, whichever connection sends it."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import String, create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqlmodel_cache import CacheConfig, SQLModelCache
+from tests.writes.scripted import ScriptedTransport
+
+
+class Base(DeclarativeBase):
+    """Of the model here."""
+
+
+class Coin(Base):
+    """A row whose change is prepared first."""
+
+    __tablename__ = "twophase_coin"
+    __cache_config__ = CacheConfig()
+    id: Mapped[int] = mapped_column(primary_key=True)
+    side: Mapped[str] = mapped_column(String(20))
+
+
+@pytest.fixture
+def store():
+    """Return the transport of the configured cache."""
+    return ScriptedTransport()
+
+
+@pytest.fixture
+def engine(mariadb_url, store):
+    """Return an engine on MariaDB (XA), with one coin that is cached."""
+    engine = create_engine(mariadb_url, isolation_level="READ COMMITTED")
+    Base.metadata.drop_all(engine)
+    Base.metadata.create_all(engine)
+    SQLModelCache.configure(store)
+    with Session(engine) as session:
+        session.add(Coin(id=1, side="heads"))
+        session.commit()
+    assert [side(engine), side(engine)] == ["heads", "heads"]
+    assert SQLModelCache.stats().hits == 1
+    yield engine
+    Base.metadata.drop_all(engine)
+    engine.dispose()
+
+
+def side(engine):
+    """Return what a fresh session reads."""
+    with Session(engine) as session:
+        return session.get(Coin, 1).side
+
+
+def test_two_phase_session(engine, store):
+    """Nothing is published at PREPARE; the fence stands at COMMIT."""
+    with Session(engine, twophase=True) as session:
+        session.get(Coin, 1).side = "tails"
+        session.flush()
+        store.names()
+        session.prepare()
+        assert "Fence" not in store.names()
+        assert side(engine) == "heads"
+        store.names()
+        session.commit()
+    assert store.names()[:2] == ["Fence", "Release"]
+    assert side(engine) == "tails"
+
+
+def test_two_phase_rollback(engine, store):
+    """A prepared transaction that is rolled back leaves the cached row as it is."""
+    store.names()
+    with Session(engine, twophase=True) as session:
+        session.get(Coin, 1).side = "tails"
+        session.prepare()
+        session.rollback()
+    assert "Fence" not in store.names()
+    before = SQLModelCache.stats().hits
+    assert side(engine) == "heads"
+    assert SQLModelCache.stats().hits == before + 1
