@@ -9,8 +9,9 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
+from typing import Any
 
 logger = logging.getLogger("sqlmodel_cache")
 logger.addHandler(logging.NullHandler())
@@ -82,6 +83,18 @@ class Stats(ModelStats):
     models: Mapping[str, ModelStats] = field(default_factory=lambda: MappingProxyType({}))
     breaker: str = "closed"
     queue: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain dicts, strings and ints: for JSON, a route, a log."""
+        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, ModelStats):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return value
 
 
 class Tally:

@@ -35,8 +35,10 @@ def active() -> Cache:
 def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
     """Return what must be released so that these rows (or all) of `model` are forgotten."""
     mapper: Mapper[Any] | None = inspect(model, raiseerr=False)
-    if mapper is None:
-        raise ConfigurationError(f"{model!r} is no mapped class; name the model, then its keys")
+    if not isinstance(mapper, Mapper):
+        raise ConfigurationError(
+            f"{_kind(model)} is no mapped class; name the model, then its keys"
+        )
     root = table_map().root_of(mapper)
     if root is None:
         raise ConfigurationError(f"{model.__name__} is not cached; there is nothing to forget")
@@ -157,3 +159,8 @@ def _connection(bind: Any) -> Connection:
         f"bind: {type(bind).__name__} is no engine, connection or session, one of which must"
         " name the database"
     )
+
+
+def _kind(thing: object) -> str:
+    """Name what was given without showing what it holds."""
+    return thing.__name__ if isinstance(thing, type) else f"an instance of {type(thing).__name__}"

@@ -41,6 +41,12 @@ def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | 
     Each key is spelt as `session.get()` takes it. Raises ConfigurationError before `configure()`
     and for what is not a primary key of `model`.
     """
+    if hasattr(session, "run_sync"):
+        raise ConfigurationError(
+            "get_many() takes a Session; with an AsyncSession write `await aget_many(...)`"
+        )
+    if not hasattr(session, "identity_map"):
+        raise ConfigurationError(f"get_many() takes a Session first, not {type(session).__name__}")
     mapper = inspect(model)
     asked = [primary_key(mapper, key) for key in keys]
     if None in asked:
@@ -76,6 +82,11 @@ def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | 
 
 async def aget_many(session: AsyncSession, model: type[T], keys: Iterable[Any]) -> list[T | None]:
     """Like `get_many`, for an `AsyncSession`."""
+    if not hasattr(session, "run_sync"):
+        raise ConfigurationError(
+            f"aget_many() takes an AsyncSession, not {type(session).__name__}; with a Session"
+            " write get_many(...)"
+        )
     return await session.run_sync(get_many, model, list(keys))
 
 

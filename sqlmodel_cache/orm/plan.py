@@ -15,12 +15,19 @@ from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import ColumnProperty, Mapper
 
 from sqlmodel_cache.config import CacheConfig
-from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.policy import compiled, config_of
 
 # What a load fetches together with the row; everything else is loaded on access, or never.
 _LOADED_LATER = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "write_only"})
+
+# What a user who asked for caching would not expect, and what to do about it.
+_SURPRISING = {
+    Bypass.EAGER: "a relationship is loaded with the row; make it lazy='select' to cache the row",
+    Bypass.EXPRESSION: "a column_property() is a SQL expression; defer it to cache the row",
+    Bypass.SELECTABLE: "it is mapped to something that is not a table",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,13 +89,16 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
     config = config_of(mapper.class_)
     if config is None:
         return None
-    return Plan(
-        mapper,
-        config,
-        root_of(mapper),
-        _sqlalchemy.identity_class(mapper),
-        _blocked(mapper, config),
-    )
+    blocked = _blocked(mapper, config)
+    if blocked in _SURPRISING:
+        logger.warning(
+            "%s is not answered from the cache (%s): %s",
+            mapper.class_.__name__,
+            blocked.value,
+            _SURPRISING[blocked],
+        )
+    identity_class = _sqlalchemy.identity_class(mapper)
+    return Plan(mapper, config, root_of(mapper), identity_class, blocked)
 
 
 def root_of(mapper: Mapper[Any]) -> Mapper[Any]:

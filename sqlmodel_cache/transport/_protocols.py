@@ -86,6 +86,12 @@ def classify(transport: object) -> Traits:
     kind = type(transport).__name__
     small = {name: getattr(transport, name, None) for name in _SMALL}
     absent = [name for name, method in small.items() if not callable(method)]
+    if type(transport).__module__.partition(".")[0] in ("redis", "valkey"):
+        # It has get, set and delete: taken as it is, it would be a store without any promise.
+        raise ConfigurationError(
+            f"A {type(transport).__name__} client is not a transport by itself: pass"
+            " RedisSyncTransport(client) or RedisAsyncTransport(client), or a URL."
+        )
     # Asked of the class: a Mock instance has every attribute anybody asks for.
     full = callable(getattr(type(transport), "perform", None))
     if absent and not full:

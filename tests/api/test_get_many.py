@@ -288,3 +288,17 @@ def test_many_keys(engine: Engine) -> None:
         with Session(engine) as session:
             assert names(get_many(session, Hero, keys)) == [f"hero {key}" for key in keys]
     assert SQLModelCache.stats().hits == 1000
+
+
+def test_a_session_of_the_other_kind_is_refused(engine):
+    """The message names the function that takes it."""
+    with pytest.raises(ConfigurationError, match="aget_many"):
+        get_many(AsyncSession(), Hero, [1])
+    with pytest.raises(ConfigurationError, match="takes a Session first, not Engine"):
+        get_many(engine, Hero, [1])
+
+
+async def test_a_plain_session_is_refused():
+    """The same the other way round."""
+    with pytest.raises(ConfigurationError, match="get_many"):
+        await aget_many(Session(), Hero, [1])

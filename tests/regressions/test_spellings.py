@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+from redis import Redis
 from sqlalchemy import (
     Column,
     Integer,
@@ -11,11 +14,20 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    func,
+    select,
     update,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, sessionmaker
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    column_property,
+    mapped_column,
+    sessionmaker,
+)
 
-from sqlmodel_cache import CacheConfig, FenceError, SQLModelCache
+from sqlmodel_cache import CacheConfig, ConfigurationError, FenceError, SQLModelCache
 
 
 class Base(DeclarativeBase):
@@ -166,3 +178,42 @@ def test_somebody_elses_patch_of_do_commit(sqlite_url, make_engine):
         session.get(Hero, 1, execution_options={"cache": False}).name = "newer"
         session.commit()
     assert len(seen) == patched + 1
+
+
+def test_stats_as_plain_dicts(sqlite_url, make_engine):
+    """A route may return them."""
+    engine = make_engine(sqlite_url)
+    stored(engine, Hero(id=1, name="old"))
+    shown = json.loads(json.dumps(SQLModelCache.stats().as_dict()))
+    assert shown["hits"] == shown["models"]["Hero"]["hits"] == 1
+    assert shown["breaker"] == "closed"
+
+
+def test_a_bare_client_is_refused():
+    """It has get, set and delete, and would be taken for a store without any promise."""
+    with pytest.raises(ConfigurationError, match="RedisSyncTransport"):
+        SQLModelCache.configure(Redis())
+
+
+def test_a_model_that_is_never_a_hit_says_so(sqlite_url, make_engine, caplog):
+    """Whoever asked for caching and gets none is told once, with the remedy."""
+
+    class Own(DeclarativeBase):
+        pass
+
+    class Band(Own):
+        __tablename__ = "spelling_band"
+        __cache_config__ = CacheConfig()
+        id: Mapped[int] = mapped_column(primary_key=True)
+        size = column_property(select(func.count()).scalar_subquery())
+
+    engine = make_engine(sqlite_url)
+    Own.metadata.create_all(engine)
+    SQLModelCache.configure("memory://")
+    for _ in range(2):
+        with Session(engine) as session:
+            session.get(Band, 1)
+    said = [record.message for record in caplog.records if "Band" in record.message]
+    assert len(said) == 1
+    assert "column_property" in said[0]
+    Own.registry.dispose()
