@@ -89,6 +89,7 @@ def _on_new_mapper(mapper: Mapper[Any], cls: type) -> None:
 
 
 def _on_configured_mapper(mapper: Mapper[Any], cls: type) -> None:
+    forget_table_map()
     if policy.config_of(cls) is not None:  # raises ConfigurationError for a wrong policy
         configure_from_environment()
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Mapper, Session
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.keys import Shard
+from sqlmodel_cache.keys import Entry, Shard
 from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of
 from sqlmodel_cache.orm.cache import Cache, namespace_for
@@ -39,27 +39,32 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
         raise ConfigurationError(
             f"{_kind(model)} is no mapped class; name the model, then its keys"
         )
-    root = table_map().root_of(mapper)
-    if root is None:
+    roots = table_map().roots_of(mapper)
+    if not roots:
         raise ConfigurationError(f"{model.__name__} is not cached; there is nothing to forget")
-    texts: dict[Any, str | None] = {}
     work: _Work = []
     for cache, namespaces, dialect in _sites(bind):
-        entries = []
-        whole = not keys
-        for key in keys:
-            pk = primary_key(mapper, key)
-            text = None if pk is None else pk_codec(root, dialect).encode(pk)
-            if text is None:
-                raise ConfigurationError(
-                    f"{model.__name__}: this is not a primary key as session.get() takes it"
-                )
-            texts[key if pk is None else pk] = text
-            entries += [cache.keyspace(ns, root.table).entry(text) for ns in namespaces]
-        shards = [shard for ns in namespaces for shard in cache.keyspace(ns, root.table) if whole]
-        _count(cache, root, len(keys) or 1)
+        entries: list[Entry] = []
+        shards: list[Shard] = []
+        for root in roots:
+            texts = [_text(mapper, root, dialect, key) for key in keys]
+            for namespace in namespaces:
+                keyspace = cache.keyspace(namespace, root.table)
+                entries += [keyspace.entry(text) for text in texts]
+                shards += () if keys else keyspace.shards
+        _count(cache, roots[0], len(keys) or 1)
         work.append((cache, Release(new_token(), tuple(entries), tuple(shards))))
     return work
+
+
+def _text(mapper: Mapper[Any], root: Root, dialect: Any, key: Any) -> str:
+    pk = primary_key(mapper, key)
+    text = None if pk is None else pk_codec(root, dialect).encode(pk)
+    if text is None:
+        raise ConfigurationError(
+            f"{mapper.class_.__name__}: this is not a primary key as session.get() takes it"
+        )
+    return text
 
 
 def forget_all(bind: Any) -> _Work:

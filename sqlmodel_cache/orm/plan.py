@@ -115,8 +115,21 @@ def table_name(mapper: Mapper[Any]) -> str:
 
 def hierarchy(plan: Plan) -> tuple[Mapper[Any], ...]:
     """Return every mapper whose rows can be found under a key of this plan."""
+    united = unions(plan.root)
     return tuple(
-        mapper for mapper in plan.root.self_and_descendants if root_of(mapper) is plan.root
+        mapper
+        for mapper in plan.root.self_and_descendants
+        if root_of(mapper) is plan.root or mapper in united
+    )
+
+
+def unions(mapper: Mapper[Any]) -> frozenset[Mapper[Any]]:
+    """Return the concrete mappers whose tables a `select(mapper)` unites with its own.
+
+    Their rows live under keys of two roots, the base's and their own.
+    """
+    return frozenset(
+        each for each in mapper.with_polymorphic_mappers if each.concrete and each is not mapper
     )
 
 
@@ -142,11 +155,9 @@ def _blocked(mapper: Mapper[Any], config: CacheConfig) -> Bypass | None:
         return Bypass.MODEL_OFF
     if mapper.always_refresh:
         return Bypass.ALWAYS_REFRESH
-    polymorphic = mapper.with_polymorphic_mappers
-    if any(each.concrete and each is not mapper for each in polymorphic):
-        return Bypass.SELECTABLE  # a union: rows of several tables under one identity
+    united = unions(mapper)
     for each in mapper.self_and_descendants:
-        if root_of(each) is not root_of(mapper):
+        if root_of(each) is not root_of(mapper) and each not in united:
             continue
         if not isinstance(each.local_table, Table):
             return Bypass.SELECTABLE

@@ -16,7 +16,7 @@ from sqlalchemy import Column, MetaData, Table, TableClause
 from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache.orm import _sqlalchemy
-from sqlmodel_cache.orm.plan import root_of
+from sqlmodel_cache.orm.plan import root_of, unions
 from sqlmodel_cache.orm.policy import config_of
 
 if TYPE_CHECKING:
@@ -68,6 +68,15 @@ class TableMap:
     def root_of(self, mapper: Mapper[Any]) -> Root | None:
         """Return the root that a mapper's rows belong to, None if none of them is cached."""
         return self._roots.get(cast("Table", root_of(mapper).local_table))
+
+    def roots_of(self, mapper: Mapper[Any]) -> list[Root]:
+        """Return every root under whose keys rows of this mapper can be found."""
+        here = mapper.local_table
+        own = self.root_of(mapper)
+        found = [] if own is None else [own]
+        if isinstance(here, Table):
+            found += [one.root for one in self._at(here) if one.root is not own]
+        return found
 
     def root_named(self, table: str) -> Root | None:
         """Return a root whose own table has this full name."""
@@ -153,8 +162,11 @@ def _lineage(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:
     while above is not None:
         yield above
         above = None if above is root else above.inherits
+    # Through a union the base holds concrete rows under keys of its own. Whether there is one is
+    # known once its mapper is configured; until then there may be.
+    united = unions(root) if root.configured else frozenset(mapper.self_and_descendants)
     for each in mapper.self_and_descendants:
-        if root_of(each) is root:
+        if root_of(each) is root or each in united:
             yield each
 
 

@@ -28,7 +28,7 @@ from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.keying import pk_codec, row_key
 from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, effect_of
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
-from sqlmodel_cache.orm.tables import table_map
+from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.orm.transactions import (
     on_first_savepoint,
     open_for_write,
@@ -229,12 +229,17 @@ _MAPPER_EVENTS = (
 
 
 def _touch(mapper: Mapper[Any], connection: Connection, pk: Any, inserted: bool = False) -> None:
-    root = table_map().root_of(mapper)
-    if root is None:
-        return
-    ledger = ledger_of(connection)
+    roots = table_map().roots_of(mapper)
+    ledger = ledger_of(connection) if roots else None
     if ledger is None or not ledger.wrote:
         return  # no statement was emitted: nothing changed
+    for root in roots:
+        _touch_under(root, connection, ledger, pk, inserted)
+
+
+def _touch_under(
+    root: Root, connection: Connection, ledger: Ledger, pk: Any, inserted: bool
+) -> None:
     known = all(value is not None for value in pk)
     key = pk_codec(root, connection.dialect).encode(pk) if known else None
     if key is None:
