@@ -26,8 +26,3 @@ def frozen() -> bool:
 def real() -> float:
     """Return monotonic seconds that no test tool freezes."""
     return _REAL[0]()
-
-
-def real_wall() -> float:
-    """Return wall-clock seconds since the epoch that no test tool freezes."""
-    return _REAL[1]()

@@ -43,11 +43,6 @@ def autoflush(session: Session) -> None:
         session._autoflush()
 
 
-def is_flushing(session: Session) -> bool:
-    """Tell whether a flush of this session is running further up the stack."""
-    return session._flushing
-
-
 def connection_of(session: Session, bind: Any) -> Connection | None:
     """Return the connection on which `session` already runs a transaction against `bind`."""
     transaction = session._transaction
@@ -58,15 +53,6 @@ def connection_of(session: Session, bind: Any) -> Connection | None:
             return connection
         transaction = transaction._parent
     return None
-
-
-def connections_of(session: Session) -> Iterator[Connection]:
-    """Yield each connection on which `session` already runs a transaction."""
-    transaction = session._transaction
-    while transaction is not None:
-        for connection, *_ in set(transaction._connections.values()):
-            yield connection
-        transaction = transaction._parent
 
 
 def finds_identities_itself(session_class: type[Session]) -> bool:

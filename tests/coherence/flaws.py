@@ -118,12 +118,12 @@ def _fence_before_flush() -> None:
     def fence_now(session: Session) -> None:
         if session.in_nested_transaction():
             return
-        for connection in _sqlalchemy.connections_of(session):
-            ledger = ledger_of(connection)
-            if ledger is not None:
-                for one in publish.publishings(ledger, connection.dialect):
-                    fence(one)
-                    ledger.early.append(one)  # to be released with the transaction
+        connection = _sqlalchemy.connection_of(session, session.get_bind())
+        ledger = None if connection is None else ledger_of(connection)
+        if connection is not None and ledger is not None:
+            for one in publish.publishings(ledger, connection.dialect):
+                fence(one)
+                ledger.early.append(one)  # to be released with the transaction
 
     def fenced_already(one: Any) -> bool:
         return True
