@@ -39,7 +39,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "transport.per_loop", "transport.drive", "transport.url", "transport.stores", "transport",
     ),
     (
-        "orm._sqlalchemy", "orm.policy", "orm.plan", "orm.namespace", "orm.tables", "orm.keying",
+        "orm._sqlalchemy", "orm.owned", "orm.policy", "orm.plan", "orm.namespace", "orm.tables",
+        "orm.keying",
         "orm.bridge", "orm.sqltext", "orm.statements", "orm.hydrate", "orm.reader", "orm.cache",
         "orm.connection", "orm.publish", "orm.transactions", "orm.writes", "orm.lookup",
         "orm.sessions", "orm",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
@@ -13,6 +12,7 @@ from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.capture import watch_loads
 from sqlmodel_cache.orm.namespace import Database, identify
+from sqlmodel_cache.orm.owned import Owned
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.tables import table_map
@@ -78,6 +78,7 @@ class Cache:
         self.closed = True
         self.backlog.close()
         self.stores.close()
+        self.sites.forget()
 
     def _lost_for_good(self, number: int) -> None:
         self.tally.unattributed.lost += number
@@ -163,7 +164,7 @@ class Sites:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._by_dialect: WeakKeyDictionary[Any, Site] = WeakKeyDictionary()
+        self._by_dialect: Owned[Site] = Owned("site")
 
     def of(self, dialect: Any) -> Site:
         """Return the site behind an engine, made on first use."""
@@ -182,7 +183,11 @@ class Sites:
                 self.of(site.dialect).take(site)
 
     def __iter__(self) -> Iterator[Site]:
-        return iter(list(self._by_dialect.values()))
+        return iter(self._by_dialect)
+
+    def forget(self) -> None:
+        """Leave no trace on any dialect."""
+        self._by_dialect.clear()
 
 
 def check_namespace(value: object) -> str:

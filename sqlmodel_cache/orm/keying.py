@@ -10,9 +10,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlmodel_cache.codec.pk import PkCodec
+from sqlmodel_cache.orm.owned import Owned
 from sqlmodel_cache.orm.tables import Root
 
-_codecs: WeakKeyDictionary[Any, WeakKeyDictionary[Root, PkCodec]] = WeakKeyDictionary()
+_codecs: Owned[WeakKeyDictionary[Root, PkCodec]] = Owned("codecs")
 
 
 def pk_codec(root: Root, dialect: Any) -> PkCodec:
@@ -20,9 +21,13 @@ def pk_codec(root: Root, dialect: Any) -> PkCodec:
     try:
         return _codecs[dialect][root]
     except KeyError:
-        codec = PkCodec(root.types, dialect)
-        _codecs.setdefault(dialect, WeakKeyDictionary())[root] = codec
-        return codec
+        by_root = _codecs.setdefault(dialect, WeakKeyDictionary())
+        return by_root.setdefault(root, PkCodec(root.types, dialect))
+
+
+def forget_codecs() -> None:
+    """Take every codec from its dialect."""
+    _codecs.clear()
 
 
 def row_key(

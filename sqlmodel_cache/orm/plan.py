@@ -68,7 +68,7 @@ def plan_of(entity: Any) -> Plan | None:
     try:
         plan: Plan | None = compiled[entity]
         return plan
-    except (KeyError, TypeError):
+    except (KeyError, AttributeError):
         pass
     cls = entity if isinstance(entity, type) else getattr(entity, "class_", None)
     if not isinstance(cls, type):
@@ -80,8 +80,8 @@ def plan_of(entity: Any) -> Plan | None:
         mapper: Mapper[Any] = inspect(cls)
     except NoInspectionAvailable:
         return None
-    plan = compiled[cls] = compile_plan(mapper)
-    return plan
+    made: Plan | None = compiled.setdefault(cls, compile_plan(mapper))
+    return made
 
 
 def compile_plan(mapper: Mapper[Any]) -> Plan | None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, TypeVar, overload
-from weakref import WeakKeyDictionary
 
 from sqlmodel import SQLModel
 
 from sqlmodel_cache.config import CacheConfig
 from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.orm.owned import Owned
 
 C = TypeVar("C", bound=type)
 
 ATTRIBUTE: Final = "__cache_config__"
 
 # What the files above compiled per class; kept here because a decoration outdates all of it.
-compiled: WeakKeyDictionary[type, Any] = WeakKeyDictionary()
+compiled: Owned[Any] = Owned("plan")
 
 # Called when a class opts in by decoration, after its mapper was made.
 on_decorated: list[Callable[[], None]] = []

@@ -23,6 +23,7 @@ from sqlmodel_cache.orm import capture, transactions, writes
 from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import open_ledger
+from sqlmodel_cache.orm.keying import forget_codecs
 from sqlmodel_cache.orm.options import checked
 from sqlmodel_cache.orm.policy import compiled
 from sqlmodel_cache.orm.tables import forget_table_map
@@ -55,6 +56,7 @@ def detach() -> None:
 def _forget_compiled() -> None:
     capture.unwatch_loads()
     compiled.clear()
+    forget_codecs()
     forget_table_map()
 
 

@@ -176,7 +176,10 @@ def test_reset_leaves_nothing(
     fill(engine, Hero(id=1))
     server = None if url == "memory" else request.getfixturevalue("redis_url")
     factory = sessionmaker(engine)
-    watched = (Session, Mapper, Engine, Connection, type(engine.dialect), engine.dialect, engine)
+    watched = (
+        *(Session, Mapper, Engine, Connection, type(engine.dialect), engine.dialect, engine),
+        Hero,
+    )
     before = attributes(*watched), listeners(), threading.active_count()
     clients = _clients(server)
     for _ in range(2):
