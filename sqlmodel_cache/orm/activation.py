@@ -2,8 +2,9 @@
 
 The guard stands from import on and costs uncached models one dictionary lookup: it wraps
 `Session.get` (under which `get_one`, `scoped_session` and every async form come out), and it
-listens for mappers, so that a wrong policy is found when its mapper is configured and a process
-that only writes is configured by its environment as soon as it maps a cached class.
+listens for mappers, so that a wrong policy is found at its class statement (or, assigned later,
+when the mapper is configured) and a process that only writes is configured by its environment as
+soon as it maps a cached class.
 """
 
 from __future__ import annotations
@@ -83,14 +84,16 @@ def configure_from_environment() -> None:
 
 def _on_new_mapper(mapper: Mapper[Any], cls: type) -> None:
     forget_table_map()
+    # Not at `instrument_class`: a mapper refused there stays half made among its base's heirs.
+    opted_in = policy.check_new(cls)
     capture.watch_subclass(cls)
-    if policy.ATTRIBUTE in {name for base in cls.__mro__ for name in vars(base)}:
+    if opted_in:
         configure_from_environment()
 
 
 def _on_configured_mapper(mapper: Mapper[Any], cls: type) -> None:
     forget_table_map()
-    if policy.config_of(cls) is not None:  # raises ConfigurationError for a wrong policy
+    if policy.opted_in(cls):  # raises ConfigurationError for a wrong policy assigned since
         configure_from_environment()
 
 

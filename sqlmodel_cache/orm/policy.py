@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, TypeVar, overload
+from weakref import WeakSet
 
 from sqlmodel import SQLModel
 
@@ -26,6 +27,9 @@ compiled: Owned[Any] = Owned("plan")
 # Called when a class opts in by decoration, after its mapper was made.
 on_decorated: list[Callable[[], None]] = []
 _MIXIN_DEFAULT: Final = CacheConfig()
+
+# Classes whose policy was refused when they were mapped: said once, and of no concern to others.
+_refused: WeakSet[type] = WeakSet()
 
 
 class CachedModel(SQLModel):
@@ -94,3 +98,29 @@ def config_of(cls: type) -> CacheConfig | None:
             return config
         found = config
     return found
+
+
+def check_new(cls: type) -> bool:
+    """Tell whether a class that is being mapped opted in; what it says is checked here first.
+
+    Raises ConfigurationError. SQLAlchemy keeps the mapper as long as the class lives, so that
+    those who go through all mappers must not trip over it again: they ask `opted_in`.
+    """
+    try:
+        return config_of(cls) is not None
+    except ConfigurationError:
+        _refused.add(cls)
+        raise
+
+
+def opted_in(cls: type) -> bool:
+    """Tell whether a mapped class is to be cached; False for one that was refused already.
+
+    Raises ConfigurationError for a wrong policy that was assigned later.
+    """
+    try:
+        return config_of(cls) is not None
+    except ConfigurationError:
+        if cls in _refused:
+            return False
+        raise

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.plan import root_of, unions
-from sqlmodel_cache.orm.policy import config_of
+from sqlmodel_cache.orm.policy import config_of, opted_in
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
@@ -182,7 +182,7 @@ def table_map() -> TableMap:
     found = _current
     if found is None:  # not read again below: a thread that maps a class forgets it
         found = _current = TableMap(
-            mapper for mapper in _sqlalchemy.all_mappers() if config_of(mapper.class_) is not None
+            mapper for mapper in _sqlalchemy.all_mappers() if opted_in(mapper.class_)
         )
     return found
 

@@ -17,7 +17,7 @@ from sqlalchemy.orm import (
 )
 from sqlmodel import Field, SQLModel
 
-from sqlmodel_cache import CacheConfig, CachedModel, SQLModelCache, cached
+from sqlmodel_cache import CacheConfig, CachedModel, ConfigurationError, SQLModelCache, cached
 from tests.api.models import Plain, fill, is_cached
 
 
@@ -353,18 +353,117 @@ def test_get_takes_a_mapper_too(engine: Engine) -> None:
     assert is_cached(engine, Row.__mapper__)  # type: ignore[attr-defined]
 
 
-def test_wrong_policy_is_found_when_mappers_are_configured() -> None:
+class Shaky(DeclarativeBase):
+    """A base whose registry has a model that is right and some that are not."""
+
+
+class Sound(Shaky):
+    __tablename__ = "sound"
+    __cache_config__ = CacheConfig()
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10), default="sound")
+    name: Mapped[str] = mapped_column(String(10), default="old")
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "sound"}
+
+
+def wrong_table() -> Any:
+    """Map a table with a wrong policy."""
+
+    class Wrong(Shaky):
+        __tablename__ = "wrong"
+        __cache_config__ = CacheConfig(ttl=-1)
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+
+def wrong_heir() -> Any:
+    """Inherit from a sound class, with a wrong policy."""
+
+    class WrongHeir(Sound):
+        __cache_config__ = CacheConfig(ttl=-1)
+        __mapper_args__ = {"polymorphic_identity": "wrong"}
+
+
+def wrong_sqlmodel() -> Any:
+    """Write a SQLModel with a wrong policy."""
+
+    class Base(SQLModel, registry=registry()):
+        pass
+
+    class Wrong(Base, table=True):
+        __cache_config__ = CacheConfig(ttl=-1)
+        id: int = Field(primary_key=True)
+
+
+def wrong_imperative() -> Any:
+    """Map a class with a wrong policy imperatively; the class outlives the error."""
+
+    class WrongKept:
+        __cache_config__ = CacheConfig(ttl=-1)
+
+    kept.append(WrongKept)
+    table = Table("kept", Shaky.metadata, Column("id", Integer, primary_key=True))
+    Shaky.registry.map_imperatively(WrongKept, table)
+
+
+kept: list[Any] = []
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [wrong_table, wrong_heir, wrong_sqlmodel, wrong_imperative],
+    ids=lambda each: each.__name__,
+)
+def test_wrong_policy_is_found_at_the_class_statement(engine: Engine, mistake: Any) -> None:
+    """The traceback has its line, and every other class of the registry goes on working."""
+    with pytest.raises(ConfigurationError, match=r"Wrong.*ttl=-1.*use an int") as raised:
+        mistake()
+    assert mistake.__name__ in {entry.name for entry in raised.traceback}
+    SQLModelCache.configure("memory://")
+    configure_mappers()
+    fill(engine, Sound(id=1))
+    assert is_cached(engine, Sound)
+    with Session(engine) as session:
+        session.get_one(Sound, 1).name = "new"
+        session.commit()
+    with Session(engine) as session:
+        assert session.get_one(Sound, 1).name == "new"
+
+
+def test_class_that_was_refused_may_be_put_right(engine: Engine) -> None:
+    """A class mapped imperatively outlives the error; until it is put right its reads raise."""
+    with pytest.raises(ConfigurationError, match="ttl=-1"):
+        cls = type("Row", (), {"__cache_config__": CacheConfig(ttl=-1)})
+        mappers = registry()
+        table = Table("row", mappers.metadata, Column("id", Integer, primary_key=True))
+        mappers.map_imperatively(cls, table)
+    SQLModelCache.configure("memory://")
+    mappers.metadata.create_all(engine)
+    with Session(engine) as session, pytest.raises(ConfigurationError, match="ttl=-1"):
+        session.get(cls, 1)
+    cls.__cache_config__ = CacheConfig(ttl=5)  # type: ignore[attr-defined]
+    row = cls()
+    row.id = 1  # type: ignore[attr-defined]
+    cls.metadata = mappers.metadata  # type: ignore[attr-defined]
+    fill(engine, row)
+    assert is_cached(engine, cls)
+    with Session(engine) as session:
+        session.delete(session.get_one(cls, 1))
+        session.commit()
+    with Session(engine) as session:
+        assert session.get(cls, 1) is None
+
+
+def test_wrong_policy_assigned_later_is_found_when_mappers_are_configured() -> None:
     """Never at the first request."""
-    from sqlmodel_cache import ConfigurationError
 
     class Base(DeclarativeBase):
         pass
 
     class Wrong(Base):
         __tablename__ = "wrong"
-        __cache_config__ = CacheConfig(ttl=-1)
         id: Mapped[int] = mapped_column(primary_key=True)
 
+    Wrong.__cache_config__ = CacheConfig(ttl=-1)  # type: ignore[attr-defined]
     try:
         with pytest.raises(ConfigurationError, match=r"Wrong.*ttl=-1.*use an int"):
             configure_mappers()
