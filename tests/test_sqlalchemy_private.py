@@ -45,6 +45,7 @@ def test_autobegin_without_a_connection(thing):
         assert _sqlalchemy.connection_of(session, engine) is None
         connection = session.connection()
         assert _sqlalchemy.connection_of(session, engine) is connection
+        assert _sqlalchemy.uses_one_connection(session)
         with session.begin_nested():
             assert _sqlalchemy.connection_of(session, engine) is connection
 

@@ -55,6 +55,16 @@ def connection_of(session: Session, bind: Any) -> Connection | None:
     return None
 
 
+def uses_one_connection(session: Session) -> bool:
+    """Tell whether all of a session's transaction runs on one connection so far."""
+    transaction = session._transaction
+    used: set[int] = set()
+    while transaction is not None:
+        used.update(id(found[0]) for found in transaction._connections.values())
+        transaction = transaction._parent
+    return len(used) == 1
+
+
 def finds_identities_itself(session_class: type[Session]) -> bool:
     """Tell whether a Session subclass overrides how identities are looked up (sharding)."""
     return (

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
 from sqlmodel_cache import _state
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Mapper
 
     from sqlmodel_cache.config import Namespace
     from sqlmodel_cache.orm.cache import Cache
@@ -37,6 +40,21 @@ def cache_of(binding: Binding | None) -> Cache | None:
         return binding.cache
     active: Cache | None = _state.active
     return active
+
+
+def routes(session: Session) -> bool:
+    """Tell whether a session class chooses an engine by rules of its own.
+
+    It may choose another one at each question: for reads one of several replicas, at random.
+    """
+    return type(session).get_bind is not Session.get_bind
+
+
+def bind_for(session: Session, mapper: Mapper[Any]) -> Any:
+    """Return the engine or connection from which a load of `mapper` would read."""
+    if routes(session):
+        return session.get_bind(mapper=mapper, clause=select(mapper))
+    return session.get_bind(mapper)
 
 
 def foreign_orm_hooks(session: Session) -> bool:

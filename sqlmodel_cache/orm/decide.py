@@ -18,7 +18,7 @@ from sqlmodel_cache.errors import ConfigurationError, UnavailableError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation
-from sqlmodel_cache.orm.binding import Binding, foreign_orm_hooks
+from sqlmodel_cache.orm.binding import Binding, bind_for, foreign_orm_hooks, routes
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import Ledger, ledger_of
 from sqlmodel_cache.orm.options import bypassing, innermost
@@ -61,6 +61,8 @@ class Scope(msgspec.Struct, frozen=True):
         connection = _sqlalchemy.connection_of(self.session, self.bind)
         if connection is None:
             return False
+        if routes(self.session) and not _sqlalchemy.uses_one_connection(self.session):
+            return False  # the row may have come over another one, from a replica that lags
         ledger = ledger_of(connection)
         if ledger is None:
             return True
@@ -108,7 +110,7 @@ def decide(
         return Bypass.TRANSPORT
     if not config.trust_orm_hooks and foreign_orm_hooks(session):
         return Bypass.ORM_HOOK
-    bind = session.get_bind(plan.mapper)
+    bind = bind_for(session, plan.mapper)
     if options.get("autoflush", True):
         _sqlalchemy.autoflush(session)
     _sqlalchemy.autobegin(session)
