@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Integer, create_engine, insert, inspect, select, update
+from sqlalchemy import Integer, create_engine, event, insert, inspect, select, update
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, synonym
 from sqlalchemy.orm.attributes import instance_state
@@ -153,3 +153,32 @@ def test_nobody_else_touches_private_names():
         if node.attr.startswith("_") and not node.attr.startswith("__") and node.attr not in own
     ]
     assert foreign == []
+
+
+@pytest.mark.parametrize("options", [{}, {"stream_results": True}, {"yield_per": 2}])
+def test_cursor_fetch_strategy(thing, options):
+    """A strategy that a statement's context is given fetches, and is told of the cursor's end."""
+    cls, engine = thing
+    ended = []
+
+    class Telling(_sqlalchemy.CursorFetchStrategy):
+        __slots__ = ()
+
+        def soft_close(self, result, dbapi_cursor):
+            ended.append(result.context)
+            super().soft_close(result, dbapi_cursor)
+
+    def on_execute(cursor, statement, parameters, context):
+        streams.append(_sqlalchemy.streams(context))
+        if not streams[-1]:
+            context.cursor_fetch_strategy = Telling()
+
+    streams: list[bool] = []
+    event.listen(engine, "do_execute", on_execute)
+    with engine.connect() as connection:
+        connection = connection.execution_options(**options)
+        result = connection.execute(select(cls.id))
+        assert ended == []
+        assert result.all() == []
+    assert streams == [bool(options)]
+    assert ended == ([] if options else [result.context])

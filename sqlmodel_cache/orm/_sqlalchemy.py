@@ -11,12 +11,15 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import util
+from sqlalchemy.engine.cursor import CursorFetchStrategy
 from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.mapper import _all_registries
 from sqlalchemy.util import concurrency
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
+
+__all__ = ["CursorFetchStrategy"]
 
 # 2.1 spells it await_; 2.0 has await_only; both have it under one of these names.
 await_ = getattr(util, "await_", None) or util.await_only
@@ -136,6 +139,16 @@ def load_listeners_of_every_mapper(mapper: Mapper[Any]) -> Sequence[Any]:
     """Return the `load` listeners that `mapper` shares with all others, in their order."""
     line: Sequence[Any] = mapper.class_manager.dispatch.load.parent_listeners
     return line
+
+
+def streams(context: Any) -> bool:
+    """Tell whether rows of this statement will be fetched by another strategy than the usual."""
+    options = context.execution_options
+    return (
+        context._is_server_side
+        or options.get("stream_results", False)
+        or context.cursor_fetch_strategy is not type(context).cursor_fetch_strategy
+    )
 
 
 def is_unit_of_work(context: Any) -> bool:

@@ -21,6 +21,7 @@ from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation
 from sqlmodel_cache.orm.binding import Binding, bind_for, foreign_orm_hooks, routes
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import Ledger, ledger_of
+from sqlmodel_cache.orm.cursors import is_half_read
 from sqlmodel_cache.orm.options import bypassing, innermost
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
@@ -59,7 +60,7 @@ class Scope(msgspec.Struct, frozen=True):
     def may_fill(self) -> bool:
         """Tell whether what was just read is what everybody else would read."""
         connection = _sqlalchemy.connection_of(self.session, self.bind)
-        if connection is None:
+        if connection is None or is_half_read(connection):  # also one of a former checkout
             return False
         if routes(self.session) and not _sqlalchemy.uses_one_connection(self.session):
             return False  # the row may have come over another one, from a replica that lags

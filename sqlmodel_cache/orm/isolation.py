@@ -1,8 +1,9 @@
 """Whether a transaction may read from the cache, and whether it may fill.
 
 READ COMMITTED sees the newest rows, so a lease taken before the SELECT is enough. A snapshot
-(REPEATABLE READ, SQLite inside a driver transaction) does not: once it exists, it must see
-nothing newer and store nothing older. Before it exists, the lease predates it and all is well.
+(REPEATABLE READ, SQLite inside a driver transaction or below an open cursor) does not: once it
+exists, it must see nothing newer and store nothing older. Before it exists, the lease predates it
+and all is well.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.cursors import is_half_read
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -39,10 +41,12 @@ def blocks(bind: Any, connection: Connection | None) -> Bypass | None:
     """
     if bind.dialect.name == "sqlite":
         # The level says SERIALIZABLE whatever is true: only the driver knows. Its legacy mode
-        # begins no transaction for a SELECT, so each one sees the newest rows.
-        if connection is not None and sqlite_in_transaction(connection):
-            return Bypass.SNAPSHOT
-        return None
+        # begins no transaction for a SELECT, so each one sees the newest rows; unless an earlier
+        # one has rows left.
+        if connection is None:
+            return None
+        held = sqlite_in_transaction(connection) or is_half_read(connection)
+        return Bypass.SNAPSHOT if held else None
     level = level_of(bind, connection)
     if level in _CURRENT:
         return None

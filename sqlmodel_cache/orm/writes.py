@@ -25,6 +25,7 @@ from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.affected import affected_keys
 from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
+from sqlmodel_cache.orm.cursors import watch_cursor
 from sqlmodel_cache.orm.keying import pk_codec, row_key
 from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, effect_of
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
@@ -72,6 +73,8 @@ def unwatch() -> None:
 
 def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
     compiled = context.compiled
+    if context.dialect.name == "sqlite":
+        watch_cursor(context)
     if compiled is None or context.is_text or context.isddl:
         _on_text_or_ddl(statement, compiled, context)
     elif context.is_crud or getattr(compiled, "ctes", None):
