@@ -74,6 +74,33 @@ def effect_of(text: str) -> Effect:
     return Effect.NOTHING if _HARMLESS.fullmatch(first) else Effect.ANYTHING
 
 
+# A verb, the words that may stand between it and its object, and the object.
+_NAME = r"""(?:[^\W\d][\w$]*|"[\w $]+"|`[\w $]+`|\[[\w $]+\])"""
+_OBJECT = re.compile(
+    r"\b(?P<verb>insert|update|delete|merge|replace|truncate|drop|alter|call|create)"
+    r"(?P<between>(?:\s+(?:or|replace|ignore|into|from|only|table|view|schema|if|exists))*)"
+    rf"\s+(?P<name>{_NAME}(?:\s*\.\s*{_NAME}){{0,2}})",
+    re.IGNORECASE,
+)
+_MAY_QUOTE = re.compile(r"""['"`$\\#]|--|/\*""")
+
+
+def headline(text: str) -> str:
+    """Name a statement in a log line: by its verb and its table, never by a value."""
+    body = text[_COMMENTS.match(text).end() :]  # type: ignore[union-attr]  # always matches
+    word = re.match(r"[A-Za-z]{1,20}\b", body)
+    if word is None:
+        return "a statement without a verb"
+    found = _OBJECT.match(body)
+    if found is None:  # further on, but before anything that could be a value
+        found = _OBJECT.search(_MAY_QUOTE.split(body, maxsplit=1)[0])
+    first = word.group().upper()
+    if found is None:
+        return first
+    what = " ".join([*f"{found['verb']}{found['between']}".upper().split(), found["name"]])
+    return what if found.start() == 0 else f"{first} ... {what}"
+
+
 _FIRST = re.compile(r"(?:\s+|--[^\n]*(?:\n|\Z)|/\*.*?\*/)*", re.DOTALL)
 _MYSQL_COMMITS = re.compile(
     r"alter|analyze|begin|cache|change|check|create|drop|flush|grant|install|load|lock|optimize"

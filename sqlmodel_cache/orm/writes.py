@@ -27,7 +27,7 @@ from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.cursors import watch_cursor
 from sqlmodel_cache.orm.keying import pk_codec, row_key
-from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, effect_of
+from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, effect_of, headline
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
 from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.orm.transactions import (
@@ -189,8 +189,9 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
         if tables.roots():
             _warn_once(
                 "text",
-                "a raw SQL statement that is not known to be harmless was executed; every cached"
-                " model is dropped at its commit. Use insert()/update()/delete() to drop less.",
+                f"a statement in plain SQL that could write anything ({headline(statement)}) was"
+                " executed: every cached model is dropped at its commit. Use insert(), update() or"
+                " delete() to drop less. This is said once.",
             )
     if effect is Effect.COMMIT or durable or itself:
         fence_now(connection, ledger)

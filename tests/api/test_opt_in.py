@@ -431,10 +431,10 @@ def test_wrong_policy_is_found_at_the_class_statement(engine: Engine, mistake: A
 
 def test_class_that_was_refused_may_be_put_right(engine: Engine) -> None:
     """A class mapped imperatively outlives the error; until it is put right its reads raise."""
+    cls = type("Row", (), {"__cache_config__": CacheConfig(ttl=-1)})
+    mappers = registry()
+    table = Table("row", mappers.metadata, Column("id", Integer, primary_key=True))
     with pytest.raises(ConfigurationError, match="ttl=-1"):
-        cls = type("Row", (), {"__cache_config__": CacheConfig(ttl=-1)})
-        mappers = registry()
-        table = Table("row", mappers.metadata, Column("id", Integer, primary_key=True))
         mappers.map_imperatively(cls, table)
     SQLModelCache.configure("memory://")
     mappers.metadata.create_all(engine)

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Iterator
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import CacheError, ConfigurationError, SQLModelCache, cached_sessionmaker
@@ -124,6 +124,23 @@ def test_garbage_under_a_key_is_not_quoted(
     told = "".join(record.getMessage() for record in caplog.records)
     assert VALUE not in told
     assert str(KEY) not in told
+
+
+def test_raw_sql_is_named_by_verb_and_table(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said once, with neither literal nor parameter."""
+    fill(engine, Hero(id=KEY, name="nobody"))
+    SQLModelCache.configure("memory://")
+    with Session(engine) as session:
+        for name in (":name", f"'{VALUE}'"):
+            statement = text(f"UPDATE hero SET name = {name} WHERE id = {KEY}")
+            session.execute(statement, {"name": VALUE} if name == ":name" else {})
+        session.commit()
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "UPDATE hero" in line
+    for secret in (VALUE, str(KEY)):
+        assert secret not in line
 
 
 def test_wrong_factory_settings_are_not_quoted(away: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sqlmodel_cache.orm.sqltext import Effect, effect_of
+from sqlmodel_cache.orm.sqltext import Effect, effect_of, headline
 
 
 @pytest.mark.parametrize(
@@ -90,3 +90,32 @@ def test_anything(text):
 def test_what_later_statements_mean(text, effect):
     """Settings that change which rows are seen, isolation, and a COMMIT in words."""
     assert effect_of(text) is effect
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("UPDATE hero SET name = 'x'", "UPDATE hero"),
+        ("/* c */ insert into public.hero values (1)", "INSERT INTO public.hero"),
+        ('DELETE FROM "Hero" WHERE name = \'x\'', 'DELETE FROM "Hero"'),
+        ("TRUNCATE TABLE hero", "TRUNCATE TABLE hero"),
+        ("INSERT OR REPLACE INTO `hero` VALUES (1)", "INSERT OR REPLACE INTO `hero`"),
+        ("DROP TABLE IF EXISTS hero", "DROP TABLE IF EXISTS hero"),
+        ("CALL rename_all('secret')", "CALL rename_all"),
+        ("DO $$ BEGIN UPDATE secret SET a = 1; END $$", "DO"),
+        ("EXPLAIN ANALYZE UPDATE hero SET name = 'x'", "EXPLAIN ... UPDATE hero"),
+        ("SELECT 1; UPDATE hero SET a = 2", "SELECT ... UPDATE hero"),
+        ("SELECT 'update secret'; UPDATE hero SET a = 2", "SELECT"),
+        ("SELECT E'\\'update secret'; DELETE FROM hero", "SELECT"),
+        ("SELECT a # don't\n, 'update secret' INTO x", "SELECT"),
+        ("LOAD DATA INFILE 'secret' INTO TABLE hero", "LOAD"),
+        ("ALTER USER bob PASSWORD 'secret'", "ALTER USER"),
+        ("COPY hero FROM STDIN", "COPY"),
+        ("secretwordthatismuchtoolong 5", "a statement without a verb"),
+        ("", "a statement without a verb"),
+        ("12345", "a statement without a verb"),
+    ],
+)
+def test_headline_has_no_values(text, said):
+    """Verb and table for a log line; nothing that was quoted, nothing behind a quote."""
+    assert headline(text) == said
