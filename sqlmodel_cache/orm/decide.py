@@ -22,7 +22,7 @@ from sqlmodel_cache.orm.binding import Binding, bind_for, foreign_orm_hooks, rou
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import Ledger, ledger_of
 from sqlmodel_cache.orm.cursors import is_half_read
-from sqlmodel_cache.orm.options import bypassing, innermost
+from sqlmodel_cache.orm.options import bypassing, check_names, innermost
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.transactions import wrap_dialect
@@ -47,6 +47,7 @@ class Scope(msgspec.Struct, frozen=True):
         """Return the entry of one row, or why this row must come from the database."""
         text = self.reader.pk.encode(pk)
         if text is None:
+            self.reader.tell_of_key(pk)
             return Bypass.KEY
         ledger = self.ledger
         if ledger is not None:
@@ -137,6 +138,7 @@ def _at_bind(
     if options or own or outer or binding is not None:
         given = None if binding is None else binding.options
         layers: tuple[Mapping[str, Any] | None, ...] = (options, own, given, outer)
+        check_names(own, outer)
         if innermost("cache", *layers) is False:
             return Bypass.OPTION
         if any(layer and layer.get("schema_translate_map") for layer in layers):
@@ -177,6 +179,7 @@ def _at_bind(
 
 def _asks_for_more(options: Mapping[str, Any], arguments: Mapping[str, Any]) -> Bypass | None:
     """Return why this call's own arguments want a database, None if they do not."""
+    check_names(options)
     if innermost("cache", options) is False:
         return Bypass.OPTION
     if arguments.get("options"):

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from difflib import get_close_matches
 from typing import Any, Final
 
 from sqlmodel_cache.config import check_seconds
 from sqlmodel_cache.errors import ConfigurationError
 
-_NONE: Final[Mapping[str, Any]] = {}
+# Every execution option of ours. Others that begin with `cache_` are taken for a slip.
+KNOWN: Final = ("cache", "cache_ttl", "cache_namespace")
+_KNOWN: Final = frozenset(KNOWN)
 
 bypassing: ContextVar[bool] = ContextVar("sqlmodel_cache_bypassing", default=False)
 
@@ -37,6 +40,18 @@ def checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
     if "cache_ttl" in options:
         check_seconds("execution options", "cache_ttl", options["cache_ttl"], optional=False)
     return options
+
+
+def check_names(*layers: Mapping[Any, Any] | None) -> None:
+    """Raise ConfigurationError for an option that looks like one of ours and is none."""
+    for layer in layers:
+        for name in layer or ():
+            if name not in _KNOWN and isinstance(name, str) and name.startswith("cache_"):
+                near = get_close_matches(name.lower(), KNOWN, n=1, cutoff=0)[0]
+                raise ConfigurationError(
+                    f"there is no execution option {name!r}; did you mean {near!r}? There are"
+                    f" {', '.join(KNOWN)}"
+                )
 
 
 def innermost(name: str, *layers: Mapping[str, Any] | None) -> Any:

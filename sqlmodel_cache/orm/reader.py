@@ -24,6 +24,7 @@ from sqlmodel_cache.codec import (
     unseal,
 )
 from sqlmodel_cache.codec.envelope import ANNOTATED, Envelope
+from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm.hydrate import Hydrator
 from sqlmodel_cache.orm.keying import pk_codec
@@ -100,6 +101,18 @@ class Reader:
         """
         self._learn_hierarchy()
         return self._by_mapper.get(mapper)
+
+    def tell_of_key(self, pk: tuple[Any, ...]) -> None:
+        """Say once that a key of this form never finds a cached row; no value is named."""
+        if Bypass.KEY not in self.counters.bypasses:
+            columns = self.plan.mapper.primary_key
+            logger.info(
+                "%s: a key made of (%s) does not fit the primary key (%s) without loss; such reads"
+                " are never cached. Convert it first, to an int for an INTEGER.",
+                self.plan.name,
+                ", ".join(type(value).__name__ for value in pk),
+                ", ".join(f"{column.key} {column.type!r}" for column in columns),
+            )
 
     def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
         """Return a `Found`, NO_ROW, or read.MISS for what is unusable."""

@@ -189,7 +189,7 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
         if tables.roots():
             _warn_once(
                 "text",
-                f"a statement in plain SQL that could write anything ({headline(statement)}) was"
+                f"a raw SQL statement that could write anything ({headline(statement)}) was"
                 " executed: every cached model is dropped at its commit. Use insert(), update() or"
                 " delete() to drop less. This is said once.",
             )

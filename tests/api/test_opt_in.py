@@ -353,6 +353,20 @@ def test_get_takes_a_mapper_too(engine: Engine) -> None:
     assert is_cached(engine, Row.__mapper__)  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("settings", [{"ttl": 5}, {"enabled": False}, {"ttl": 1, "jitter": 0.5}])
+def test_policy_among_the_class_arguments_is_refused(settings: dict[str, Any]) -> None:
+    """SQLModel would drop it silently; the error has the line to write instead."""
+
+    class Base(CachedModel, registry=registry()):
+        pass
+
+    shown = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+    with pytest.raises(ConfigurationError) as raised:
+        type(CachedModel)("Row", (Base,), {"__module__": __name__}, table=True, **settings)
+    assert f"Row: {shown}" in str(raised.value)
+    assert f"__cache_config__ = CacheConfig({shown})" in str(raised.value)
+
+
 class Shaky(DeclarativeBase):
     """A base whose registry has a model that is right and some that are not."""
 

@@ -142,6 +142,44 @@ def test_other_types_are_refused(engine: Engine, options: dict[str, Any]) -> Non
         session.get(Optional, 1, execution_options=options)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [("cache_tll", "cache_ttl"), ("cache_TTL", "cache_ttl"), ("cache_", "cache"),
+     ("cache_name_space", "cache_namespace")],
+)  # fmt: skip
+@pytest.mark.parametrize("layer", ["call", "connection", "engine"])
+def test_misspelt_options_are_refused(engine: Engine, wrong: str, meant: str, layer: str) -> None:
+    """On any layer, at the first lookup under it; the nearest name there is stands in the error."""
+    options = {wrong: 5}
+    bind = engine.execution_options(**options) if layer == "engine" else engine
+    with Session(bind) as session:
+        if layer == "connection":
+            session.connection(execution_options=options)
+        with pytest.raises(ConfigurationError, match=f"'{wrong}'; did you mean '{meant}'"):
+            read(session, **(options if layer == "call" else {}))
+
+
+def test_options_of_others_are_theirs(engine: Engine) -> None:
+    """Only names that begin with `cache_` are ours."""
+    with Session(engine) as session:
+        read(session, cachet=1, my_cache_ttl=2)
+    assert hits_and_fills() == (0, 1)
+
+
+def test_key_of_another_type_is_told_once(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """A string for an int column is never cached: one line per model, without the key."""
+    caplog.set_level(logging.INFO, "sqlmodel_cache")
+    for key in ("1", "1", "918273"):
+        with Session(engine) as session:
+            session.get(Optional, key)
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert "Optional" in line
+    assert "(str)" in line
+    assert "INTEGER" in line.upper()
+    assert "918273" not in line
+    assert SQLModelCache.stats().bypasses == {"key_value": 3}
+
+
 def test_the_innermost_layer_wins(engine: Engine) -> None:
     """Call, session, factory, engine: the first one that says something counts."""
     off = engine.execution_options(cache=False)

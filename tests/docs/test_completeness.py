@@ -11,6 +11,7 @@ import sqlmodel_cache
 from sqlmodel_cache import CacheConfig, CacheError, SQLModelCache, cached_sessionmaker
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.events import Bypass, Stats
+from sqlmodel_cache.orm.options import KNOWN
 from sqlmodel_cache.transport.url import _OPTIONS
 from tests.docs.pages import ROOT
 
@@ -50,6 +51,11 @@ def test_every_parameter_of_cached_sessionmaker_is_described() -> None:
     """Names as the signature has them."""
     parameters = list(inspect.signature(cached_sessionmaker).parameters)
     assert first_column("`cached_sessionmaker(factory, ...)`") == parameters
+
+
+def test_every_execution_option_is_described() -> None:
+    """Each name that is not refused as a slip."""
+    assert first_column("Execution options") == list(KNOWN)
 
 
 def test_every_bypass_reason_is_described() -> None:

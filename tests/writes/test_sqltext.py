@@ -97,7 +97,7 @@ def test_what_later_statements_mean(text, effect):
     [
         ("UPDATE hero SET name = 'x'", "UPDATE hero"),
         ("/* c */ insert into public.hero values (1)", "INSERT INTO public.hero"),
-        ('DELETE FROM "Hero" WHERE name = \'x\'', 'DELETE FROM "Hero"'),
+        ("DELETE FROM \"Hero\" WHERE name = 'x'", 'DELETE FROM "Hero"'),
         ("TRUNCATE TABLE hero", "TRUNCATE TABLE hero"),
         ("INSERT OR REPLACE INTO `hero` VALUES (1)", "INSERT OR REPLACE INTO `hero`"),
         ("DROP TABLE IF EXISTS hero", "DROP TABLE IF EXISTS hero"),
