@@ -11,7 +11,7 @@ from sqlmodel_cache.events import Stats, Tally, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.capture import watch_loads
-from sqlmodel_cache.orm.namespace import Database, identify
+from sqlmodel_cache.orm.namespace import Database, identify, is_replica
 from sqlmodel_cache.orm.owned import Owned
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
@@ -96,13 +96,17 @@ class Site:
         self.namespaces: set[str] = set()
         namespace = cache.config.namespace
         if isinstance(namespace, str):
-            self.database = Database(namespace)
             self.namespaces.add(namespace)
+            if dialect.name != "postgresql":  # which still has to say whether it is a replica
+                self.database = Database(namespace)
 
     def learn(self, connection: Connection) -> Database:
         """Return the identity of the database, asked over `connection` the first time."""
         self.named(connection.get_execution_options())
         if self.database is None:
+            given = self._cache.config.namespace
+            if isinstance(given, str):
+                return self._settle(Database(given, is_replica(connection)))
             return self._settle(identify(connection))
         return self.database
 

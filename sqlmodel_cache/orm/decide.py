@@ -133,6 +133,7 @@ def _at_bind(
     if connection is None and isinstance(bind, Connection):
         connection = bind  # the session is bound to somebody's connection
     ttl = None
+    replica = False
     outer = (connection if connection is not None else bind).get_execution_options()
     own = getattr(session, "execution_options", None)
     if options or own or outer or binding is not None:
@@ -144,6 +145,7 @@ def _at_bind(
         if any(layer and layer.get("schema_translate_map") for layer in layers):
             return Bypass.SCHEMA_MAP
         ttl = innermost("cache_ttl", *layers)
+        replica = innermost("cache_replica", *layers) is True
     if ttl is None:
         ttl = cache.config.default_ttl if plan.config.ttl is None else plan.config.ttl
     if (reason := isolation.blocks(bind, connection)) is not None:
@@ -174,7 +176,9 @@ def _at_bind(
         reader = site.reader(namespace, plan)
     except UnavailableError:  # epochs had to be renewed first, and could not be
         return Bypass.BREAKER
-    return Scope(cache, session, reader, bind, 0 if database.replica else ttl, ledger)
+    if replica or database.replica:  # what it has may be older than what was fenced
+        ttl = 0
+    return Scope(cache, session, reader, bind, ttl, ledger)
 
 
 def _asks_for_more(options: Mapping[str, Any], arguments: Mapping[str, Any]) -> Bypass | None:

@@ -42,6 +42,11 @@ def identify(connection: Connection) -> Database:
         return Database(None)
 
 
+def is_replica(connection: Connection) -> bool:
+    """Tell whether PostgreSQL follows another server, so that its rows may be old."""
+    return bool(connection.execute(text("SELECT pg_is_in_recovery()")).scalar())
+
+
 def _identify(connection: Connection) -> Database:
     dialect = connection.dialect.name
     if dialect == "sqlite":

@@ -33,10 +33,11 @@ def checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
     Raises ConfigurationError otherwise.
     """
-    if "cache" in options and type(options["cache"]) is not bool:
-        raise ConfigurationError(
-            f"execution option cache={options['cache']!r} is not valid; use True or False"
-        )
+    for name in ("cache", "cache_replica"):
+        if name in options and type(options[name]) is not bool:
+            raise ConfigurationError(
+                f"execution option {name}={options[name]!r} is not valid; use True or False"
+            )
     if "cache_ttl" in options:
         check_seconds("execution options", "cache_ttl", options["cache_ttl"], optional=False)
     return options
