@@ -12,7 +12,7 @@ from sqlmodel_cache.config import check_seconds
 from sqlmodel_cache.errors import ConfigurationError
 
 # Every execution option of ours. Others that begin with `cache_` are taken for a slip.
-KNOWN: Final = ("cache", "cache_ttl", "cache_namespace")
+KNOWN: Final = ("cache", "cache_ttl", "cache_namespace", "cache_replica")
 _KNOWN: Final = frozenset(KNOWN)
 
 bypassing: ContextVar[bool] = ContextVar("sqlmodel_cache_bypassing", default=False)
