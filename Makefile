@@ -27,7 +27,7 @@ lint: $(VENV)/.lint  ## style and format
 	$(BIN)/ruff format --check .
 
 types: $(VENV)/.lint $(VENV)/.test  ## mypy --strict, and pyright on the public face
-	$(BIN)/mypy $(wildcard sqlmodel_cache tests/typing tests/servers tests/recording.py tests/conftest.py)
+	$(BIN)/mypy $(wildcard sqlmodel_cache _sqlmodel_cache_pytest.py tests/typing tests/servers tests/recording.py tests/conftest.py)
 	$(BIN)/pyright --pythonpath $(BIN)/python $(wildcard sqlmodel_cache/__init__.py sqlmodel_cache/api.py tests/typing)
 
 bench: $(VENV)/.bench  ## each target of the performance table, as a ratio

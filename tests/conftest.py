@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from tests.recording import Commands, Statements
 
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "pytester"]
 
 _BUSY_MACHINE = [HealthCheck.too_slow]
 settings.register_profile(

@@ -46,6 +46,10 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "orm.sessions", "orm",
     ),
     ("api", ""),  # "" is the package itself
+    (
+        "testing.statements", "testing.temporary", "testing.asserting", "testing.faults",
+        "testing.contract", "testing.everywhere", "testing",
+    ),
 )
 # fmt: on
 

@@ -57,6 +57,18 @@ def deactivate() -> None:
     _state.carried.clear()
 
 
+def reinstate(former: Configuration | None) -> None:
+    """Make `former` active again, or nothing. Unlike `deactivate`, leaves carried caches alone."""
+    if former is not None:
+        activate(former)
+    elif _state.carried:
+        active, _state.active = _state.active, None
+        if active is not None:
+            active.close()
+    else:
+        deactivate()
+
+
 def guard() -> None:
     """Wrap `Session.get` and watch mappers. Idempotent."""
     if isinstance(Session.__dict__["get"], wrapt.FunctionWrapper):

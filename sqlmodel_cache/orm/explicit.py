@@ -34,14 +34,7 @@ def active() -> Cache:
 
 def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
     """Return what must be released so that these rows (or all) of `model` are forgotten."""
-    mapper: Mapper[Any] | None = inspect(model, raiseerr=False)
-    if not isinstance(mapper, Mapper):
-        raise ConfigurationError(
-            f"{_kind(model)} is no mapped class; name the model, then its keys"
-        )
-    roots = table_map().roots_of(mapper)
-    if not roots:
-        raise ConfigurationError(f"{model.__name__} is not cached; there is nothing to forget")
+    mapper, roots = _roots_of(model)
     work: _Work = []
     for cache, namespaces, dialect in _sites(bind):
         entries: list[Entry] = []
@@ -55,6 +48,32 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
         _count(cache, roots[0], len(keys) or 1)
         work.append((cache, Release(new_token(), tuple(entries), tuple(shards))))
     return work
+
+
+def places(model: type, key: Any, bind: Any) -> Iterator[tuple[Cache, Any, str, Entry]]:
+    """Yield (cache, dialect, namespace, entry) wherever a row of `model` may be stored.
+
+    Raises ConfigurationError as `forget` does. Sends nothing but what tells which database it is.
+    """
+    mapper, roots = _roots_of(model)
+    for cache, namespaces, dialect in _sites(bind):
+        for root in roots:
+            text = _text(mapper, root, dialect, key)
+            for namespace in namespaces:
+                entry = cache.keyspace(namespace, root.table).entry(text)
+                yield cache, dialect, namespace, entry
+
+
+def _roots_of(model: type) -> tuple[Mapper[Any], Sequence[Root]]:
+    mapper: Mapper[Any] | None = inspect(model, raiseerr=False)
+    if not isinstance(mapper, Mapper):
+        raise ConfigurationError(
+            f"{_kind(model)} is no mapped class; name the model, then its keys"
+        )
+    roots = table_map().roots_of(mapper)
+    if not roots:
+        raise ConfigurationError(f"{model.__name__} is not cached: it has no entries")
+    return mapper, roots
 
 
 def _text(mapper: Mapper[Any], root: Root, dialect: Any, key: Any) -> str:

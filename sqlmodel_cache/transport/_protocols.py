@@ -82,7 +82,8 @@ def classify(transport: object) -> Traits:
     Raises `ConfigurationError` if it is none: a method is missing, or only some are async.
     """
     if getattr(type(transport), "is_transport_pair", False):
-        return Traits(True, True, True, bool(getattr(transport, "blocks", True)))
+        full = bool(getattr(transport, "full", True))
+        return Traits(full, True, True, bool(getattr(transport, "blocks", True)))
     kind = type(transport).__name__
     small = {name: getattr(transport, name, None) for name in _SMALL}
     absent = [name for name, method in small.items() if not callable(method)]

@@ -39,7 +39,7 @@ def open_stores(transport: object) -> Stores:
     traits = classify(transport)
     if traits.serves_sync and traits.serves_async:
         pair_: Any = transport
-        return Stores(pair_.sync, pair_.async_, traits.blocks, True)
+        return Stores(pair_.sync, pair_.async_, traits.blocks, traits.full)
     asked: Any = transport
     if not traits.full:
         asked = BasicTransport(asked) if traits.serves_sync else AsyncBasicTransport(asked)

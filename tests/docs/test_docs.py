@@ -37,17 +37,31 @@ def test_python_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRe
     if LOCAL_REDIS in source:
         source = source.replace(LOCAL_REDIS, request.getfixturevalue("redis_url"))
     (tmp_path / page.name).write_text(source, "utf-8")
+    run_in(tmp_path, [*WARNINGS, page.name])
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if "\ndef test_" in script(p)], ids=name)
+def test_the_tests_on_a_page_pass(page: Path, tmp_path: Path) -> None:
+    """Where a page shows tests, pytest runs them."""
+    (tmp_path / "test_page.py").write_text(script(page), "utf-8")
+    printed = run_in(tmp_path, ["-m", "pytest", "-W", "error", "-p", "no:asyncio", "test_page.py"])
+    assert "skipped" not in printed
+
+
+def run_in(folder: Path, arguments: list[str]) -> str:
+    """Run Python on the files of a folder, with the library and without its variables."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("SQLMODEL_CACHE_")}
     done = subprocess.run(
-        [sys.executable, *WARNINGS, page.name],
-        cwd=tmp_path,
+        [sys.executable, *arguments],
+        cwd=folder,
         env={**environment, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert done.returncode == 0, f"{name(page)}:\n{done.stderr}"
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
