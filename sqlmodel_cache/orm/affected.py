@@ -23,10 +23,12 @@ def affected_keys(
     compiled: Any,
     parameters: Mapping[str, Any],
     pk: tuple[Column[Any], ...],
+    translate: Mapping[Any, Any] | None = None,
 ) -> list[tuple[Any, ...]] | None:
     """Return the primary keys of the rows that an UPDATE or DELETE will match.
 
     `parameters` are those of this execution: a cached compiled form carries others' values.
+    `translate` is its schema_translate_map.
     None where the question cannot be put.
     """
     if not isinstance(dml.table, Table):
@@ -51,7 +53,8 @@ def affected_keys(
             query = query.where(replacement_traverse(dml.whereclause, {}, with_value))
         except LookupError:
             return None
-    return [tuple(row) for row in connection.execute(query)]
+    options = {"schema_translate_map": translate} if translate else {}
+    return [tuple(row) for row in connection.execute(query, execution_options=options)]
 
 
 def _value(element: BindParameter[Any], name: str, parameters: Mapping[str, Any]) -> Any:

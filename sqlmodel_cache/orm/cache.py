@@ -94,6 +94,7 @@ class Site:
         self._readers: dict[tuple[str, type], Reader] = {}
         self.database: Database | None = None
         self.namespaces: set[str] = set()
+        self.schemas = {""}  # prefixes of keys, as `schemas.prefix_of` gives them
         namespace = cache.config.namespace
         if isinstance(namespace, str):
             self.namespaces.add(namespace)
@@ -129,6 +130,7 @@ class Site:
     def take(self, other: Site) -> None:
         """Know what another cache's site of the same database found out."""
         self.namespaces |= other.namespaces
+        self.schemas |= other.schemas
         if other.database is not None and self.database is None:
             self._settle(other.database)
 

@@ -7,6 +7,7 @@ invalidates takes its record along.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 from sqlmodel_cache.protocol.frames import Frames
@@ -36,6 +37,7 @@ class Ledger:
         namespaces: namespaces of the sessions that used this transaction, beside the default.
         early: fences already standing, because the driver commits each statement by itself.
         opened: a text BEGIN is in force, so that AUTOCOMMIT does not commit each statement.
+        translate: the schema_translate_map of the last statement that wrote.
         begun_by: the savepoint that began the driver's transaction, whose release commits it.
     """
 
@@ -50,6 +52,7 @@ class Ledger:
         "namespaces",
         "opened",
         "settings",
+        "translate",
     )
 
     def __init__(self) -> None:
@@ -59,6 +62,7 @@ class Ledger:
         self.namespaces: set[str] = set()
         self.doubtful: set[tuple[str, str]] = set()
         self.begun_by: str | None = None
+        self.translate: Mapping[Any, Any] | None = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
 
     def doubtful_tables(self) -> set[str]:
@@ -83,7 +87,7 @@ class Ledger:
         self.frames.clear()
         self.namespaces.clear()
         self.doubtful.clear()
-        self.begun_by = None
+        self.begun_by = self.translate = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
 
 

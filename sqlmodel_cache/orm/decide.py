@@ -17,7 +17,7 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.errors import ConfigurationError, UnavailableError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
-from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation
+from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation, schemas
 from sqlmodel_cache.orm.binding import Binding, bind_for, foreign_orm_hooks, routes
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import Ledger, ledger_of
@@ -33,7 +33,7 @@ NO_OPTIONS: Final[Mapping[str, Any]] = {}
 class Scope(msgspec.Struct, frozen=True):
     """Lookups of one model in one session may use the cache, as far as the session goes.
 
-    `ttl` is in seconds; 0 reads without filling.
+    `ttl` is in seconds; 0 reads without filling. `schema` is what keys begin with.
     """
 
     cache: Cache
@@ -42,6 +42,7 @@ class Scope(msgspec.Struct, frozen=True):
     bind: Any
     ttl: int
     ledger: Ledger | None
+    schema: str = ""
 
     def at(self, pk: tuple[Any, ...]) -> Entry | Bypass:
         """Return the entry of one row, or why this row must come from the database."""
@@ -49,6 +50,8 @@ class Scope(msgspec.Struct, frozen=True):
         if text is None:
             self.reader.tell_of_key(pk)
             return Bypass.KEY
+        if self.schema:
+            text = self.schema + text
         ledger = self.ledger
         if ledger is not None:
             table = self.reader.plan.table
@@ -132,7 +135,7 @@ def _at_bind(
     connection = _sqlalchemy.connection_of(session, bind)
     if connection is None and isinstance(bind, Connection):
         connection = bind  # the session is bound to somebody's connection
-    ttl = None
+    ttl = translate = None
     replica = False
     outer = (connection if connection is not None else bind).get_execution_options()
     own = getattr(session, "execution_options", None)
@@ -142,8 +145,7 @@ def _at_bind(
         check_names(own, outer)
         if innermost("cache", *layers) is False:
             return Bypass.OPTION
-        if any(layer and layer.get("schema_translate_map") for layer in layers):
-            return Bypass.SCHEMA_MAP
+        translate = innermost(schemas.OPTION, *layers)
         ttl = innermost("cache_ttl", *layers)
         replica = innermost("cache_replica", *layers) is True
     if ttl is None:
@@ -178,7 +180,11 @@ def _at_bind(
         return Bypass.BREAKER
     if replica or database.replica:  # what it has may be older than what was fenced
         ttl = 0
-    return Scope(cache, session, reader, bind, ttl, ledger)
+    schema = ""
+    if translate:
+        schema = schemas.prefix_of(reader.root, translate, bind.dialect)
+        site.schemas.add(schema)
+    return Scope(cache, session, reader, bind, ttl, ledger, schema)
 
 
 def _asks_for_more(options: Mapping[str, Any], arguments: Mapping[str, Any]) -> Bypass | None:

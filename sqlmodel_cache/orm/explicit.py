@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import inspect
@@ -14,15 +14,18 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.keys import Entry, Shard
 from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of
-from sqlmodel_cache.orm.cache import Cache, namespace_for
+from sqlmodel_cache.orm.cache import Cache, Site, namespace_for
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.keying import pk_codec
+from sqlmodel_cache.orm.options import innermost
+from sqlmodel_cache.orm.schemas import OPTION, prefix_of
 from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
 from sqlmodel_cache.transport.drive import adrive
 
 _Work = list[tuple[Cache, Release]]
+_Meant = tuple[Cache, set[str], Site, Mapping[Any, Any] | None]
 
 
 def active() -> Cache:
@@ -36,11 +39,16 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
     """Return what must be released so that these rows (or all) of `model` are forgotten."""
     mapper, roots = _roots_of(model)
     work: _Work = []
-    for cache, namespaces, dialect in _sites(bind):
+    for cache, namespaces, site, translate in _sites(bind):
         entries: list[Entry] = []
         shards: list[Shard] = []
         for root in roots:
-            texts = [_text(mapper, root, dialect, key) for key in keys]
+            prefixes = site.schemas | {prefix_of(root, translate, site.dialect)}
+            texts = [
+                prefix + _text(mapper, root, site.dialect, key)
+                for key in keys
+                for prefix in prefixes
+            ]
             for namespace in namespaces:
                 keyspace = cache.keyspace(namespace, root.table)
                 entries += [keyspace.entry(text) for text in texts]
@@ -89,7 +97,7 @@ def _text(mapper: Mapper[Any], root: Root, dialect: Any, key: Any) -> str:
 def forget_all(bind: Any) -> _Work:
     """Return what must be released so that everything is forgotten."""
     work: _Work = []
-    for cache, namespaces, _ in _sites(bind):
+    for cache, namespaces, _, _ in _sites(bind):
         shards: list[Shard] = []
         for root in table_map().roots():
             _count(cache, root, 1)
@@ -128,8 +136,8 @@ def _count(cache: Cache, root: Root, number: int) -> None:
     cache.tally.for_model(root.name).invalidations += number
 
 
-def _sites(bind: Any) -> Iterator[tuple[Cache, set[str], Any]]:
-    """Yield each live cache with the namespaces and the dialect of a database that is meant."""
+def _sites(bind: Any) -> Iterator[_Meant]:
+    """Yield each live cache with the namespaces and the site of a database that is meant."""
     active()
     bind = _sync(bind)
     known = [found for cache in _state.live() for found in _sites_of(cache, bind)]
@@ -140,7 +148,7 @@ def _sites(bind: Any) -> Iterator[tuple[Cache, set[str], Any]]:
     yield from known
 
 
-def _sites_of(cache: Cache, bind: Any) -> Iterator[tuple[Cache, set[str], Any]]:
+def _sites_of(cache: Cache, bind: Any) -> Iterator[_Meant]:
     if cache.asks_sessions and not isinstance(bind, Session):
         raise ConfigurationError(
             "a callable of the session says which namespace is meant. Pass bind=session"
@@ -148,12 +156,14 @@ def _sites_of(cache: Cache, bind: Any) -> Iterator[tuple[Cache, set[str], Any]]:
     if bind is None:
         for site in cache.sites:
             if site.namespaces:
-                yield cache, set(site.namespaces), site.dialect
+                yield cache, set(site.namespaces), site, None
         return
     connection = _connection(bind)
     try:
         site = cache.sites.of(connection.dialect)
         site.learn(connection)
+        own = getattr(bind, "execution_options", None) if isinstance(bind, Session) else None
+        translate = innermost(OPTION, own, connection.get_execution_options())
     finally:
         if isinstance(bind, Engine):
             connection.close()
@@ -162,7 +172,7 @@ def _sites_of(cache: Cache, bind: Any) -> Iterator[tuple[Cache, set[str], Any]]:
         binding = binding_of(bind)
         own = namespace_for(cache, bind, None if binding is None else binding.namespace)
         namespaces |= {own} if own is not None else set()
-    yield cache, namespaces, connection.dialect
+    yield cache, namespaces, site, translate
 
 
 def _sync(bind: Any) -> Any:

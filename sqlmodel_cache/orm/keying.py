@@ -37,11 +37,13 @@ def row_key(
     dialect: Any,
     *,
     trusted: bool,
+    schema: str = "",
 ) -> str | None:
     """Return the encoded key found under `names` in a statement's parameters, else None.
 
     `trusted`: the values come from identities, not from a user's WHERE. A user's `name = 'Bob'`
-    may find the row 'bob' under a case-insensitive collation, so it pins no row.
+    may find the row 'bob' under a case-insensitive collation, so it pins no row. `schema` is the
+    prefix that `schemas.prefix_of` gives.
     """
     if names is None:
         return None
@@ -54,4 +56,5 @@ def row_key(
         return None
     if any(value is None for value in pk):
         return None
-    return codec.encode(pk)
+    text = codec.encode(pk)
+    return None if text is None else schema + text

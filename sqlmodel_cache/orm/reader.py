@@ -85,6 +85,7 @@ class Reader:
         counters: Counters,
     ) -> None:
         self.plan = plan
+        self.root = root
         self.keyspace = keyspace
         self.pk = pk_codec(root, dialect)
         self.counters = counters

@@ -31,6 +31,7 @@ class Root:
     table: str
     types: tuple[TypeEngine[Any], ...]
     negative: bool  # some class of the hierarchy remembers rows that do not exist
+    schemas: tuple[str | None, ...]  # those that its hierarchy's tables are declared in
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ class TableMap:
             table.fullname,
             tuple(column.type for column in root_mapper.primary_key),
             any(config is not None and config.negative_ttl for config in configs),
+            _schemas(family),
         )
         for each in dict.fromkeys(member for mapper in family for member in _lineage(mapper)):
             here = each.local_table
@@ -153,6 +155,13 @@ class TableMap:
 
     def _at(self, table: TableClause) -> Sequence[Target]:
         return self._targets.get(cast("Table", table), ())
+
+
+def _schemas(family: Iterable[Mapper[Any]]) -> tuple[str | None, ...]:
+    """Return the schemas of all tables of a hierarchy, each once, in an order of their own."""
+    tables = (member.local_table for mapper in family for member in _lineage(mapper))
+    found = {table.schema for table in tables if isinstance(table, Table)}
+    return tuple(sorted(found, key=lambda schema: (schema is not None, schema)))
 
 
 def _lineage(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:

@@ -21,7 +21,7 @@ from sqlalchemy.sql.expression import (
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.events import Bypass, logger
-from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm import _sqlalchemy, schemas
 from sqlmodel_cache.orm.affected import affected_keys
 from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
@@ -110,14 +110,18 @@ def _on_dml(compiled: Any, context: Any) -> None:
     for table in analysis.tables:
         ledger.frames.touch_table(table)
     from_orm = _sqlalchemy.is_unit_of_work(context)
+    ledger.translate = context.execution_options.get(schemas.OPTION)
     for hit in analysis.hits:
         root = hit.target.root
         if hit.upsert or (hit.rekeys and not from_orm):
             ledger.frames.touch_table(root.table)
             continue
+        schema = _schema(root, connection, ledger)
         parameters: Sequence[Mapping[str, Any]] = context.compiled_parameters or ({},)
         for values in parameters:
-            pk = row_key(root, hit.names, values, connection.dialect, trusted=from_orm)
+            pk = row_key(
+                root, hit.names, values, connection.dialect, trusted=from_orm, schema=schema
+            )
             if pk is not None:
                 ledger.frames.touch_row((root.table, pk))
                 if not (hit.insert or pk_codec(root, connection.dialect).safe_in_sql):
@@ -144,14 +148,25 @@ def _name_rows(
     if columns is None or any(cache.stores.full for cache in _state.live()):
         return False
     names = tuple(map(str, range(len(columns))))
-    keys = affected_keys(connection, hit.dml, compiled, values, columns)
+    schema = _schema(root, connection, ledger)
+    keys = affected_keys(connection, hit.dml, compiled, values, columns, ledger.translate)
     for pk in keys or ():
         named = dict(zip(names, pk, strict=True))
-        key = row_key(root, names, named, connection.dialect, trusted=True)
+        key = row_key(root, names, named, connection.dialect, trusted=True, schema=schema)
         if key is None:
             return False
         ledger.frames.touch_row((root.table, key))
     return keys is not None
+
+
+def _schema(root: Root, connection: Connection, ledger: Ledger) -> str:
+    """Return the prefix of keys of `root` under the map of the statement that ran last."""
+    if not ledger.translate:
+        return ""
+    schema = schemas.prefix_of(root, ledger.translate, connection.dialect)
+    for cache in _state.live():
+        cache.sites.of(connection.dialect).schemas.add(schema)
+    return schema
 
 
 def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
@@ -249,6 +264,7 @@ def _touch_under(
     if key is None:
         ledger.frames.touch_table(root.table)
         return
+    key = _schema(root, connection, ledger) + key
     ledger.doubtful.discard((root.table, key))
     if inserted:
         ledger.frames.name_insert(root.table, (root.table, key))
