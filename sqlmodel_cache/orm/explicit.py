@@ -43,12 +43,7 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
         entries: list[Entry] = []
         shards: list[Shard] = []
         for root in roots:
-            prefixes = site.schemas | {prefix_of(root, translate, site.dialect)}
-            texts = [
-                prefix + _text(mapper, root, site.dialect, key)
-                for key in keys
-                for prefix in prefixes
-            ]
+            texts = [text for key in keys for text in _texts(mapper, root, site, key, translate)]
             for namespace in namespaces:
                 keyspace = cache.keyspace(namespace, root.table)
                 entries += [keyspace.entry(text) for text in texts]
@@ -64,12 +59,12 @@ def places(model: type, key: Any, bind: Any) -> Iterator[tuple[Cache, Any, str, 
     Raises ConfigurationError as `forget` does. Sends nothing but what tells which database it is.
     """
     mapper, roots = _roots_of(model)
-    for cache, namespaces, dialect in _sites(bind):
+    for cache, namespaces, site, translate in _sites(bind):
         for root in roots:
-            text = _text(mapper, root, dialect, key)
-            for namespace in namespaces:
-                entry = cache.keyspace(namespace, root.table).entry(text)
-                yield cache, dialect, namespace, entry
+            for text in _texts(mapper, root, site, key, translate):
+                for namespace in namespaces:
+                    entry = cache.keyspace(namespace, root.table).entry(text)
+                    yield cache, site.dialect, namespace, entry
 
 
 def _roots_of(model: type) -> tuple[Mapper[Any], Sequence[Root]]:
@@ -84,14 +79,18 @@ def _roots_of(model: type) -> tuple[Mapper[Any], Sequence[Root]]:
     return mapper, roots
 
 
-def _text(mapper: Mapper[Any], root: Root, dialect: Any, key: Any) -> str:
+def _texts(
+    mapper: Mapper[Any], root: Root, site: Site, key: Any, translate: Mapping[Any, Any] | None
+) -> list[str]:
+    """Return the texts that name a row in every schema that is known."""
     pk = primary_key(mapper, key)
-    text = None if pk is None else pk_codec(root, dialect).encode(pk)
+    text = None if pk is None else pk_codec(root, site.dialect).encode(pk)
     if text is None:
         raise ConfigurationError(
             f"{mapper.class_.__name__}: this is not a primary key as session.get() takes it"
         )
-    return text
+    prefixes = site.schemas | {prefix_of(root, translate, site.dialect)}
+    return [prefix + text for prefix in prefixes]
 
 
 def forget_all(bind: Any) -> _Work:
