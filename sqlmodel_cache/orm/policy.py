@@ -8,12 +8,10 @@ setting is not shadowed by the order in which the bases are written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields
 from typing import Any, ClassVar, Final, TypeVar, overload
 from weakref import WeakSet
 
 from sqlmodel import SQLModel
-from sqlmodel.main import SQLModelMetaclass
 
 from sqlmodel_cache.config import CacheConfig
 from sqlmodel_cache.errors import ConfigurationError
@@ -34,23 +32,7 @@ _MIXIN_DEFAULT: Final = CacheConfig()
 _refused: WeakSet[type] = WeakSet()
 
 
-class _NoSettings(SQLModelMetaclass):
-    """Refuses a policy among the class arguments, of which SQLModel drops what it does not know."""
-
-    def __new__(mcs, name: str, bases: tuple[Any, ...], body: dict[str, Any], **given: Any) -> Any:
-        """Raise ConfigurationError for `class Hero(CachedModel, table=True, ttl=5)`."""
-        settings = {field.name: given[field.name] for field in fields(CacheConfig)
-                    if field.name in given}  # fmt: skip
-        if settings:
-            shown = ", ".join(f"{key}={value!r}" for key, value in settings.items())
-            raise ConfigurationError(
-                f"{name}: {shown} is no argument of a class; write __cache_config__ ="
-                f" CacheConfig({shown}) in its body"
-            )
-        return super().__new__(mcs, name, bases, body, **given)
-
-
-class CachedModel(SQLModel, metaclass=_NoSettings):
+class CachedModel(SQLModel):
     """A SQLModel base whose tables are cached: `class Hero(CachedModel, table=True)`.
 
     Set `__cache_config__ = CacheConfig(ttl=...)` on a subclass to change its policy.
