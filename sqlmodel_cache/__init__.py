@@ -9,10 +9,10 @@ from sqlmodel_cache.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from sqlmodel_cache.events import ModelStats, Stats
 from sqlmodel_cache.orm.many import aget_many, get_many
 from sqlmodel_cache.orm.policy import CachedModel, cached
 from sqlmodel_cache.orm.sessions import cached_sessionmaker
+from sqlmodel_cache.stats import ModelStats, Stats
 
 __all__ = (
     "CacheConfig",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace
-from sqlmodel_cache.events import Stats
+from sqlmodel_cache.events import Observer
 from sqlmodel_cache.orm import activation, explicit, options
+from sqlmodel_cache.stats import Stats
 
 
 class SQLModelCache:
@@ -28,6 +30,7 @@ class SQLModelCache:
         namespace: Namespace | None = None,
         trust_orm_hooks: bool = False,
         converter: Any = None,
+        observers: Sequence[Observer] = (),
     ) -> None:
         """Configure the library. A second call replaces the first.
 
@@ -47,6 +50,7 @@ class SQLModelCache:
             trust_orm_hooks: True uses the cache although somebody listens to `do_orm_execute`,
                 or to `after_begin` of its sessions.
             converter: a `cattrs.Converter` with hooks for column types of your own.
+            observers: called with each event, see `sqlmodel_cache.events.Observer`.
 
         Raises ConfigurationError for values that cannot work.
         """
@@ -61,6 +65,7 @@ class SQLModelCache:
             namespace,
             trust_orm_hooks,
             converter,
+            observers,
         )
         activation.activate(config)
 

@@ -6,11 +6,12 @@ error can name the model; a `Configuration` is checked when it is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, Literal, TypeAlias
 
 from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.events import Observer
 
 Namespace: TypeAlias = str | Callable[[Any], str]
 
@@ -64,6 +65,7 @@ class Configuration:
     namespace: Namespace | None = None
     trust_orm_hooks: bool = False
     converter: Any = None
+    observers: Sequence[Observer] = ()
 
     def __post_init__(self) -> None:
         where = "configure()"
@@ -79,6 +81,11 @@ class Configuration:
                 " (Redis Cluster hashes what stands between them), spaces or control characters"
             )
         check_namespace_setting(where, self.namespace)
+        if not (isinstance(self.observers, Sequence) and all(map(callable, self.observers))):
+            raise ConfigurationError(
+                f"{where}: observers={self.observers!r} is not valid; use a list of callables, each"
+                " of which takes one event"
+            )
 
     def __repr__(self) -> str:
         shown = ", ".join(

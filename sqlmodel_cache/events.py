@@ -1,20 +1,29 @@
 """What happened: one event per lookup, one per invalidation, counted per model.
 
 Counters are plain ints bumped under the interpreter lock. Nothing here is derived from anything
-but these events: `stats()`, logs and every metric build on them.
+but these events: `stats()`, logs and every metric build on them. What takes a database or a
+commit is timed each time; of the hits one in `SAMPLED`, as two readings of a clock for each would
+cost more than all the counting.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Final, Protocol, TypeAlias
+
+import msgspec
+
+from sqlmodel_cache import clock
+from sqlmodel_cache.latency import Histogram
+from sqlmodel_cache.stats import ModelStats, Stats, add_up_models
 
 logger = logging.getLogger("sqlmodel_cache")
 logger.addHandler(logging.NullHandler())
+
+SAMPLED: Final = 16  # one hit of so many is timed, the second first: the first one compiles
 
 
 class Bypass(enum.StrEnum):
@@ -48,94 +57,171 @@ class Bypass(enum.StrEnum):
     QUERY = "query_cache"  # cache=True on a select(): not cached yet
 
 
+class Step(enum.StrEnum):
+    """What is timed. The value is the key of `stats().latencies`."""
+
+    HIT = "hit"  # from asking the store to the instance
+    MISS = "miss"  # the same with the database in between, and the fill
+    DATABASE = "database"  # the load inside a miss: what a read costs without a cache
+    FAILURE = "failure"  # until a lookup was given up
+    FILL = "fill"
+    FENCE = "fence"  # before a COMMIT
+    RELEASE = "release"  # after it
+
+
+class Outcome(enum.StrEnum):
+    """How a lookup ended."""
+
+    HIT = "hit"
+    MISS = "miss"
+    BYPASS = "bypass"  # the store was not asked
+    FAILURE = "failure"  # the store did not answer
+
+
+class Lookup(msgspec.Struct, frozen=True):
+    """One lookup of one row has ended.
+
+    `reason` is a bypass' own. `seconds` is the time from asking the store to the instance, and
+    None for a bypass; of rows that were asked for together each has its share.
+    """
+
+    model: str
+    outcome: Outcome
+    reason: Bypass | None = None
+    seconds: float | None = None
+
+
+class Invalidated(msgspec.Struct, frozen=True):
+    """A commit or an explicit call made the store forget `number` rows or whole tables."""
+
+    model: str
+    number: int
+
+
+Event: TypeAlias = Lookup | Invalidated
+
+
+class Observer(Protocol):
+    """Somebody who hears of each event at once, given to `configure(observers=[...])`."""
+
+    def __call__(self, event: Event, /) -> object:
+        """Take note. Called in the reader's or writer's own thread: be quick, and do not wait."""
+
+
 class Counters:
-    """The running counts of one model. Shapes are plain ints; `bypasses` by reason."""
+    """The running counts of one model, plain ints; `bypasses` by reason, `times` by step."""
 
-    __slots__ = ("bypasses", "errors", "fills", "hits", "invalidations", "lost", "misses")
+    __slots__ = (
+        "_observers", "bypasses", "errors", "fills", "hits", "invalidations", "lost", "misses",
+        "name", "times",
+    )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "", observers: Sequence[Observer] = ()) -> None:
+        self.name = name
+        self._observers = observers
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin at nothing."""
         self.hits = self.misses = self.fills = self.invalidations = self.errors = self.lost = 0
         self.bypasses: dict[Bypass, int] = {}
+        self.times: dict[Step, Histogram] = {}
+
+    def hit(self, begun: float, among: int = 1) -> None:
+        """Count one read answered from the store.
+
+        `begun` is `clock.real()` from before it was asked, for `among` rows at once.
+        """
+        self.hits = hits = self.hits + 1
+        if hits % SAMPLED == 2:
+            self.time(Step.HIT, (clock.real() - begun) / among)
+        if self._observers:
+            self._tell(Lookup(self.name, Outcome.HIT, None, (clock.real() - begun) / among))
+
+    def miss(self, begun: float, database: float | None, among: int = 1) -> None:
+        """Note one read, counted in `misses` already, that the database answered.
+
+        `database` is how many seconds the load of those `among` rows took, None if it raised.
+        """
+        seconds = (clock.real() - begun) / among
+        if database is not None:
+            self.time(Step.MISS, seconds)
+            self.time(Step.DATABASE, database / among)
+        if self._observers:
+            self._tell(Lookup(self.name, Outcome.MISS, None, seconds))
 
     def bypass(self, reason: Bypass) -> None:
         """Count one lookup that did not use the cache."""
         self.bypasses[reason] = self.bypasses.get(reason, 0) + 1
+        if self._observers:
+            self._tell(Lookup(self.name, Outcome.BYPASS, reason))
 
+    def fail(self, begun: float, among: int = 1) -> None:
+        """Count one lookup that the store did not answer."""
+        self.errors += 1
+        seconds = (clock.real() - begun) / among
+        self.time(Step.FAILURE, seconds)
+        if self._observers:
+            self._tell(Lookup(self.name, Outcome.FAILURE, None, seconds))
 
-@dataclass(frozen=True, slots=True)
-class ModelStats:
-    """Counts of one model since `configure()`."""
+    def invalidate(self, number: int) -> None:
+        """Count rows and whole tables that the store forgot."""
+        self.invalidations += number
+        if self._observers:
+            self._tell(Invalidated(self.name, number))
 
-    hits: int = 0
-    misses: int = 0
-    fills: int = 0
-    invalidations: int = 0
-    errors: int = 0
-    lost: int = 0
-    bypasses: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    def time(self, step: Step, seconds: float) -> None:
+        """Note how long something took."""
+        histogram = self.times.get(step)
+        if histogram is None:
+            histogram = self.times.setdefault(step, Histogram())
+        histogram.add(seconds)
 
+    def freeze(self) -> ModelStats:
+        """Return the counts as they stand."""
+        return ModelStats(
+            hits=self.hits,
+            misses=self.misses,
+            fills=self.fills,
+            invalidations=self.invalidations,
+            errors=self.errors,
+            lost=self.lost,
+            bypasses=MappingProxyType({key.value: n for key, n in self.bypasses.copy().items()}),
+            latencies=MappingProxyType(
+                {step.value: one.freeze() for step, one in self.times.copy().items()}
+            ),
+        )
 
-@dataclass(frozen=True, slots=True)
-class Stats(ModelStats):
-    """Counts of all models since `configure()`, and the state of the store."""
-
-    models: Mapping[str, ModelStats] = field(default_factory=lambda: MappingProxyType({}))
-    breaker: str = "closed"
-    queue: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the same as plain dicts, strings and ints: for JSON, a route, a log."""
-        return {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, ModelStats):
-        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(each) for key, each in value.items()}
-    return value
+    def _tell(self, event: Event) -> None:
+        for observer in self._observers:
+            try:
+                observer(event)
+            except Exception:  # an observer is no reason for a read to fail
+                logger.exception("an observer of the cache raised")
 
 
 class Tally:
     """All counters of one cache. `for_model` is called once per compiled model, not per call."""
 
-    def __init__(self) -> None:
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        self._observers = tuple(observers)
         self._models: dict[str, Counters] = {}
         self.unattributed = Counters()
 
     def for_model(self, name: str) -> Counters:
         """Return the counters of the model called `name`, made on first use."""
-        return self._models.setdefault(name, Counters())
+        try:
+            return self._models[name]
+        except KeyError:
+            return self._models.setdefault(name, Counters(name, self._observers))
+
+    def restart(self) -> None:
+        """Begin at nothing, as a forked child does: what happened before was its parent's."""
+        for counters in (*self._models.values(), self.unattributed):
+            counters.restart()
 
     def snapshot(self, breaker: str, queue: int) -> Stats:
         """Return the counts as they stand."""
-        models = {name: _freeze(counters) for name, counters in sorted(self._models.items())}
-        every = [*models.values(), _freeze(self.unattributed)]
-        bypasses: dict[str, int] = {}
-        for one in every:
-            for reason, count in one.bypasses.items():
-                bypasses[reason] = bypasses.get(reason, 0) + count
-        return Stats(
-            hits=sum(one.hits for one in every),
-            misses=sum(one.misses for one in every),
-            fills=sum(one.fills for one in every),
-            invalidations=sum(one.invalidations for one in every),
-            errors=sum(one.errors for one in every),
-            lost=sum(one.lost for one in every),
-            bypasses=MappingProxyType(bypasses),
-            models=MappingProxyType(models),
-            breaker=breaker,
-            queue=queue,
-        )
-
-
-def _freeze(counters: Counters) -> ModelStats:
-    return ModelStats(
-        hits=counters.hits,
-        misses=counters.misses,
-        fills=counters.fills,
-        invalidations=counters.invalidations,
-        errors=counters.errors,
-        lost=counters.lost,
-        bypasses=MappingProxyType({key.value: n for key, n in counters.bypasses.items()}),
-    )
+        models = {name: each.freeze() for name, each in sorted(self._models.copy().items())}
+        total = add_up_models([*models.values(), self.unattributed.freeze()])
+        return Stats(**total, models=MappingProxyType(models), breaker=breaker, queue=queue)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.events import Stats, Tally, logger
+from sqlmodel_cache.events import Tally, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.capture import watch_loads
@@ -18,8 +18,10 @@ from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.tables import table_map
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
+from sqlmodel_cache.stats import Stats
 from sqlmodel_cache.transport.backlog import Backlog
 from sqlmodel_cache.transport.flights import Flights
+from sqlmodel_cache.transport.forks import tell_of_forks
 from sqlmodel_cache.transport.stores import Stores, open_stores
 
 if TYPE_CHECKING:
@@ -39,12 +41,17 @@ class Cache:
         self.renew = renew
         self.closed = False
         self.stores: Stores = open_stores(config.transport)
-        self.tally = Tally()
+        self.tally = Tally(config.observers)
         self.flights = Flights()
         self.backlog = Backlog(self.stores, self._lost_for_good)
         self.sites = Sites(self)
         self._warned = False
         self._keyspaces: dict[tuple[str, str], KeySpace] = {}
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """Count from nothing in a forked child: the counts so far are its parent's."""
+        self.tally.restart()
 
     def keyspace(self, namespace: str, table: str) -> KeySpace:
         """Return the keys of one table in one namespace."""

@@ -132,7 +132,7 @@ def _steps(release: Release) -> Steps[None]:
 
 
 def _count(cache: Cache, root: Root, number: int) -> None:
-    cache.tally.for_model(root.name).invalidations += number
+    cache.tally.for_model(root.name).invalidate(number)
 
 
 def _sites(bind: Any) -> Iterator[_Meant]:

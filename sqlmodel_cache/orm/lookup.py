@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
 from sqlmodel_cache.errors import UnavailableError
-from sqlmodel_cache.events import Bypass, logger
+from sqlmodel_cache.events import Bypass, Step, logger
 from sqlmodel_cache.keys import Entry
+from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import Row, capturing
@@ -71,6 +72,7 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
 
 def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[], Any]) -> Any:
     counters = scope.reader.counters
+    begun = clock.real()
     flights = scope.cache.flights
     flight = flights.find(entry.value)
     if flight is not None:
@@ -81,16 +83,26 @@ def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[],
         counters.bypass(Bypass.BREAKER)
         return load()
     except UnavailableError as error:
-        counters.errors += 1
+        counters.fail(begun)
         logger.debug("a lookup failed: %s", error)
         return load()
     if found is not read.MISS:
-        counters.hits += 1
-        return hydrated(scope.session, found, load)
+        instance = hydrated(scope.session, found, load)
+        counters.hit(begun)
+        return instance
     counters.misses += 1
-    if held is None:
-        return load()
-    with flights.leading(entry.value):
+    timed = Timed(load)
+    try:
+        return timed() if held is None else _fill(scope, entry, pk, held, timed)
+    finally:
+        counters.miss(begun, timed.seconds)
+
+
+def _fill(
+    scope: Scope, entry: Entry, pk: tuple[Any, ...], held: read.Held, load: Callable[[], Any]
+) -> Any:
+    """Return what `load` loads, and store its row."""
+    with scope.cache.flights.leading(entry.value):
         try:
             with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
                 instance = load()
@@ -142,12 +154,14 @@ def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
 def settle(scope: Scope, held: read.Held, row: Row | None) -> None:
     """Fill a lease with `row`, or give it back if there is nothing to store. Never raises."""
     counters = scope.reader.counters
+    begun = clock.real()
     try:
         sealed = None if row is None else _seal(scope, held, row)
         if sealed is None:
             bridge.run(scope.cache.stores, read.abandon(held))
         elif bridge.run(scope.cache.stores, read.fill(held, *sealed)):
             counters.fills += 1
+            counters.time(Step.FILL, clock.real() - begun)
     except UnavailableError as error:
         counters.errors += 1
         logger.debug("a fill failed: %s", error)

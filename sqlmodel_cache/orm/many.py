@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlalchemy import inspect, select, tuple_
 from sqlalchemy.orm import Session
 
+from sqlmodel_cache import clock
 from sqlmodel_cache.errors import ConfigurationError, UnavailableError
 from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import capturing
@@ -101,6 +103,7 @@ def _from_cache(scope: Scope, model: type[Any], wanted: list[_Pk]) -> dict[_Pk, 
             entries[pk] = entry
     found: dict[_Pk, Any] = {}
     held: dict[_Pk, read.Held] = {}
+    begun = clock.real()
     try:
         outcomes = bridge.run(scope.cache.stores, _look_up_all(scope, entries))
     except LeftAlone:
@@ -108,26 +111,32 @@ def _from_cache(scope: Scope, model: type[Any], wanted: list[_Pk]) -> dict[_Pk, 
             counters.bypass(Bypass.BREAKER)
         outcomes = {}
     except UnavailableError:
-        counters.errors += len(entries)
+        for _ in entries:
+            counters.fail(begun, len(entries))
         outcomes = {}
     for pk, outcome in outcomes.items():
         if isinstance(outcome, read.Hit):
-            counters.hits += 1
             again = partial(scope.session.get, model, pk)
             found[pk] = hydrated(scope.session, outcome.found, again)
+            counters.hit(begun, len(outcomes))
         else:
             counters.misses += 1
             if outcome.held is not None:
                 held[pk] = outcome.held
     missing = [pk for pk in wanted if pk not in found]
     if missing:
+        timed = Timed(partial(_query, scope.session, model, missing))
         try:
             with capturing(scope.session, scope.reader, frozenset(held)) as capture:
-                found |= _query(scope.session, model, missing)
+                found |= timed()
         except Exception:
             for lease in held.values():
                 settle(scope, lease, None)
             raise
+        finally:
+            for outcome in outcomes.values():
+                if isinstance(outcome, read.Miss):
+                    counters.miss(begun, timed.seconds, len(missing))
         for pk, lease in held.items():
             settle(scope, lease, capture.rows.get(pk) if pk in found else NO_SUCH_ROW)
     return found

@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlmodel_cache import _state
+from sqlmodel_cache import _state, clock
 from sqlmodel_cache.errors import FenceError, UnavailableError, UnsupportedError
-from sqlmodel_cache.events import logger
+from sqlmodel_cache.events import Step, logger
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.protocol.ops import Release
@@ -49,9 +49,10 @@ class Publishing:
     def fence(self) -> bool:
         """Fence; False if the store could not be asked."""
         self.tried = self.aborts or not self.cache.backlog.speaks_for()
-        self.fenced = self.tried and self._ask(self.publication.fence())
+        self.fenced = self.tried and self._ask(self.publication.fence(), Step.FENCE)
         if not self.fenced:
-            self._count("errors")
+            for name, number in self.counts:
+                self.cache.tally.for_model(name).errors += number
         return self.fenced
 
     def settle(self, outcome: Outcome) -> None:
@@ -61,9 +62,10 @@ class Publishing:
         """
         if outcome is Outcome.REFUSED and not self.fenced:
             return  # nothing was fenced and nothing changed
-        if self.fenced and self._ask(self.publication.settle(outcome), shielded=True):
+        if self.fenced and self._ask(self.publication.settle(outcome), Step.RELEASE):
             if outcome is Outcome.COMMITTED:
-                self._count("invalidations")
+                for name, number in self.counts:
+                    self.cache.tally.for_model(name).invalidate(number)
             return
         if outcome is Outcome.REFUSED:
             return  # nothing changed; the fence runs out by itself
@@ -75,19 +77,19 @@ class Publishing:
         else:
             self.cache.lose(dict(self.counts), "the transport cannot do it, or not from here")
 
-    def _ask(self, steps: Steps[None], *, shielded: bool = False) -> bool:
-        run = bridge.run_shielded if shielded else bridge.run
+    def _ask(self, steps: Steps[None], step: Step) -> bool:
+        run = bridge.run_shielded if step is Step.RELEASE else bridge.run
+        begun = clock.real()
         try:
             run(self.cache.stores, steps)
         except (UnavailableError, UnsupportedError) as error:
             logger.debug("publishing failed: %s", error)
             return False
+        finally:
+            seconds = clock.real() - begun
+            for name, _ in self.counts:
+                self.cache.tally.for_model(name).time(step, seconds)
         return True
-
-    def _count(self, what: str) -> None:
-        for name, number in self.counts:
-            counters = self.cache.tally.for_model(name)
-            setattr(counters, what, getattr(counters, what) + number)
 
 
 def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:

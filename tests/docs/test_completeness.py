@@ -10,8 +10,9 @@ from dataclasses import fields
 import sqlmodel_cache
 from sqlmodel_cache import CacheConfig, CacheError, SQLModelCache, cached_sessionmaker
 from sqlmodel_cache.config import Configuration
-from sqlmodel_cache.events import Bypass, Stats
+from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm.options import KNOWN
+from sqlmodel_cache.stats import Stats
 from sqlmodel_cache.transport.url import _OPTIONS
 from tests.docs.pages import ROOT
 

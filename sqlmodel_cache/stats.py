@@ -1,0 +1,146 @@
+"""Counts as records: of one model, of a whole cache, of several processes together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import Any, Final
+
+from sqlmodel_cache.latency import Latency, add_up
+
+_COUNTS: Final = ("hits", "misses", "fills", "invalidations", "errors", "lost")
+
+# A breaker of several processes is as bad as the worst of them.
+_WORST_FIRST: Final = ("open", "half-open", "closed")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelStats:
+    """Counts of one model since `configure()`. `latencies` has one entry for each `Step`."""
+
+    hits: int = 0
+    misses: int = 0
+    fills: int = 0
+    invalidations: int = 0
+    errors: int = 0
+    lost: int = 0
+    bypasses: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    latencies: Mapping[str, Latency] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def reads(self) -> int:
+        """Reads that asked the store and got an answer: hits and misses."""
+        return self.hits + self.misses
+
+    @property
+    def hit_rate(self) -> float | None:
+        """Share of `reads` that were hits, 0 to 1; None before the first."""
+        return self.hits / self.reads if self.reads else None
+
+    @property
+    def saved_seconds(self) -> float | None:
+        """Seconds that the cache saved by now; negative: that it cost.
+
+        What the reads would have taken by the measured time of the database, less what hits,
+        misses, failed lookups, fences and releases did take. A commit that touches several
+        models is charged to each. None until a hit or miss and a database read were timed.
+        """
+        database = self._time("database")
+        if not database.count or not self.reads:
+            return None
+        if self.hits and not self._time("hit").count:
+            return None
+        spent = self.hits * self._time("hit").mean + self.misses * self._time("miss").mean
+        spent += sum(self._time(step).total for step in ("failure", "fence", "release"))
+        return self.reads * database.mean - spent
+
+    @property
+    def saved_ms_per_1000(self) -> float | None:
+        """Milliseconds saved for each 1,000 reads; negative: lost. None: not known yet."""
+        saved = self.saved_seconds
+        return None if saved is None else saved / self._judged() * 1e6
+
+    @property
+    def verdict(self) -> str:
+        """The line that decides whether a model should be cached."""
+        saved = self.saved_ms_per_1000
+        if saved is None:
+            return "not known yet"
+        return f"{'saves' if saved >= 0 else 'costs'} {abs(saved):,.0f} ms per 1,000 reads"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the same as plain dicts, strings and numbers: for JSON, a route, a log."""
+        plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return plain | {"hit_rate": self.hit_rate, "saved_ms_per_1000": self.saved_ms_per_1000}
+
+    def _judged(self) -> int:
+        """Return the number of reads that `saved_seconds` is about."""
+        return self.reads
+
+    def _time(self, step: str) -> Latency:
+        return self.latencies.get(step) or Latency()
+
+
+@dataclass(frozen=True, slots=True)
+class Stats(ModelStats):
+    """Counts of all models since `configure()`, and the state of the store."""
+
+    models: Mapping[str, ModelStats] = field(default_factory=lambda: MappingProxyType({}))
+    breaker: str = "closed"
+    queue: int = 0
+
+    @property
+    def saved_seconds(self) -> float | None:
+        """Seconds saved by all models of which it is known; None if it is of none."""
+        known = [one.saved_seconds for one in self._known()]
+        return sum(one or 0.0 for one in known) if known else None
+
+    def _judged(self) -> int:
+        return sum(one.reads for one in self._known())
+
+    def _known(self) -> list[ModelStats]:
+        return [one for one in self.models.values() if one.saved_seconds is not None]
+
+
+def add_up_models(every: Iterable[ModelStats]) -> dict[str, Any]:
+    """Return the fields of a `ModelStats` that counts what all of `every` do."""
+    every = list(every)
+    bypasses: dict[str, int] = {}
+    steps: dict[str, list[Latency]] = {}
+    for one in every:
+        for reason, number in one.bypasses.items():
+            bypasses[reason] = bypasses.get(reason, 0) + number
+        for step, latency in one.latencies.items():
+            steps.setdefault(step, []).append(latency)
+    latencies = {step: add_up(each) for step, each in steps.items()}
+    return {
+        **{name: sum(getattr(one, name) for one in every) for name in _COUNTS},
+        "bypasses": MappingProxyType(bypasses),
+        "latencies": MappingProxyType(latencies),
+    }
+
+
+def merge(processes: Iterable[Stats]) -> Stats:
+    """Return the counts of several processes as if they were one."""
+    processes = list(processes)
+    by_name: dict[str, list[ModelStats]] = {}
+    for process in processes:
+        for name, model in process.models.items():
+            by_name.setdefault(name, []).append(model)
+    models = {name: ModelStats(**add_up_models(each)) for name, each in sorted(by_name.items())}
+    states = {process.breaker for process in processes}
+    return Stats(
+        **add_up_models(processes),
+        models=MappingProxyType(models),
+        breaker=next((state for state in _WORST_FIRST if state in states), "closed"),
+        queue=sum(process.queue for process in processes),
+    )
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, ModelStats | Latency):
+        return value.as_dict()
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return value
