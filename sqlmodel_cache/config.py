@@ -81,9 +81,10 @@ class Configuration:
                 " (Redis Cluster hashes what stands between them), spaces or control characters"
             )
         check_namespace_setting(where, self.namespace)
-        if not (isinstance(self.observers, Sequence) and all(map(callable, self.observers))):
+        observers: object = self.observers
+        if not (isinstance(observers, Sequence) and all(map(callable, observers))):
             raise ConfigurationError(
-                f"{where}: observers={self.observers!r} is not valid; use a list of callables, each"
+                f"{where}: observers={observers!r} is not valid; use a list of callables, each"
                 " of which takes one event"
             )
 

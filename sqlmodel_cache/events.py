@@ -12,7 +12,7 @@ import enum
 import logging
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias
 
 import msgspec
 
@@ -57,16 +57,16 @@ class Bypass(enum.StrEnum):
     QUERY = "query_cache"  # cache=True on a select(): not cached yet
 
 
-class Step(enum.StrEnum):
-    """What is timed. The value is the key of `stats().latencies`."""
-
-    HIT = "hit"  # from asking the store to the instance
-    MISS = "miss"  # the same with the database in between, and the fill
-    DATABASE = "database"  # the load inside a miss: what a read costs without a cache
-    FAILURE = "failure"  # until a lookup was given up
-    FILL = "fill"
-    FENCE = "fence"  # before a COMMIT
-    RELEASE = "release"  # after it
+# What is timed, by its key in `stats().latencies`.
+Step: TypeAlias = Literal[
+    "hit",  # from asking the store to the instance
+    "miss",  # the same with the database in between, and the fill
+    "database",  # the load inside a miss: what a read costs without a cache
+    "failure",  # until a lookup was given up
+    "fill",
+    "fence",  # before a COMMIT
+    "release",  # after it
+]
 
 
 class Outcome(enum.StrEnum):
@@ -134,7 +134,7 @@ class Counters:
         """
         self.hits = hits = self.hits + 1
         if hits % SAMPLED == 2:
-            self.time(Step.HIT, (clock.real() - begun) / among)
+            self.time("hit", (clock.real() - begun) / among)
         if self._observers:
             self._tell(Lookup(self.name, Outcome.HIT, None, (clock.real() - begun) / among))
 
@@ -145,8 +145,8 @@ class Counters:
         """
         seconds = (clock.real() - begun) / among
         if database is not None:
-            self.time(Step.MISS, seconds)
-            self.time(Step.DATABASE, database / among)
+            self.time("miss", seconds)
+            self.time("database", database / among)
         if self._observers:
             self._tell(Lookup(self.name, Outcome.MISS, None, seconds))
 
@@ -160,7 +160,7 @@ class Counters:
         """Count one lookup that the store did not answer."""
         self.errors += 1
         seconds = (clock.real() - begun) / among
-        self.time(Step.FAILURE, seconds)
+        self.time("failure", seconds)
         if self._observers:
             self._tell(Lookup(self.name, Outcome.FAILURE, None, seconds))
 
@@ -188,7 +188,7 @@ class Counters:
             lost=self.lost,
             bypasses=MappingProxyType({key.value: n for key, n in self.bypasses.copy().items()}),
             latencies=MappingProxyType(
-                {step.value: one.freeze() for step, one in self.times.copy().items()}
+                {step: one.freeze() for step, one in self.times.copy().items()}
             ),
         )
 

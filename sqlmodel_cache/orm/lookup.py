@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
 from sqlmodel_cache.errors import UnavailableError
-from sqlmodel_cache.events import Bypass, Step, logger
+from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import _sqlalchemy, bridge
@@ -161,7 +161,7 @@ def settle(scope: Scope, held: read.Held, row: Row | None) -> None:
             bridge.run(scope.cache.stores, read.abandon(held))
         elif bridge.run(scope.cache.stores, read.fill(held, *sealed)):
             counters.fills += 1
-            counters.time(Step.FILL, clock.real() - begun)
+            counters.time("fill", clock.real() - begun)
     except UnavailableError as error:
         counters.errors += 1
         logger.debug("a fill failed: %s", error)

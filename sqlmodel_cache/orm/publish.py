@@ -49,7 +49,7 @@ class Publishing:
     def fence(self) -> bool:
         """Fence; False if the store could not be asked."""
         self.tried = self.aborts or not self.cache.backlog.speaks_for()
-        self.fenced = self.tried and self._ask(self.publication.fence(), Step.FENCE)
+        self.fenced = self.tried and self._ask(self.publication.fence(), "fence")
         if not self.fenced:
             for name, number in self.counts:
                 self.cache.tally.for_model(name).errors += number
@@ -62,7 +62,7 @@ class Publishing:
         """
         if outcome is Outcome.REFUSED and not self.fenced:
             return  # nothing was fenced and nothing changed
-        if self.fenced and self._ask(self.publication.settle(outcome), Step.RELEASE):
+        if self.fenced and self._ask(self.publication.settle(outcome), "release"):
             if outcome is Outcome.COMMITTED:
                 for name, number in self.counts:
                     self.cache.tally.for_model(name).invalidate(number)
@@ -78,7 +78,7 @@ class Publishing:
             self.cache.lose(dict(self.counts), "the transport cannot do it, or not from here")
 
     def _ask(self, steps: Steps[None], step: Step) -> bool:
-        run = bridge.run_shielded if step is Step.RELEASE else bridge.run
+        run = bridge.run_shielded if step == "release" else bridge.run
         begun = clock.real()
         try:
             run(self.cache.stores, steps)
