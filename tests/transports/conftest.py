@@ -8,14 +8,7 @@ import pytest
 
 from sqlmodel_cache.keys import KeySpace
 from tests.servers.redis_server import RedisServer
-from tests.transports.stores import (
-    STORES,
-    Store,
-    cluster_node,
-    make_cluster,
-    opened,
-    valkey_server,
-)
+from tests.transports.stores import cluster_node, make_cluster, valkey_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,15 +27,6 @@ def cluster_url() -> Iterator[str]:
     with cluster_node() as server:
         make_cluster(server)
         yield server.url
-
-
-@pytest.fixture(params=STORES)
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """Every transport, one after another."""
-    server = request.param.partition("-")[0]
-    url = "" if server == "memory" else request.getfixturevalue(f"{server}_url")
-    with opened(request.param, url) as ready:
-        yield ready
 
 
 @pytest.fixture

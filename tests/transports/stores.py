@@ -1,8 +1,4 @@
-"""Every transport behind one synchronous face, so that a scenario is written once.
-
-A `Store` performs operations; an async transport is given a loop of its own. `STORES` names what
-the contract is run against.
-"""
+"""What the contract is run against: every transport, on every server, through every client."""
 
 from __future__ import annotations
 
@@ -16,14 +12,13 @@ import redis.asyncio
 import valkey
 import valkey.asyncio
 
+from sqlmodel_cache.testing.contract import Store
 from sqlmodel_cache.transport import MemoryTransport, RedisAsyncTransport, RedisSyncTransport
 from tests.servers.process import free_port
 from tests.servers.redis_server import RedisServer, valkey_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from sqlmodel_cache.protocol.ops import Op
+    from collections.abc import Iterator
 
 STORES = (
     "memory",
@@ -36,30 +31,6 @@ STORES = (
     "cluster-sync",
     "cluster-async",
 )
-
-
-class Store:
-    """A transport to be asked from a plain test; `run` turns what a method returns into a value."""
-
-    def __init__(self, transport: Any, run: Callable[[Any], Any] = lambda result: result) -> None:
-        self.transport = transport
-        self._run = run
-
-    def perform(self, op: Op) -> Any:
-        """Carry out one operation."""
-        return self._run(self.transport.perform(op))
-
-    def get(self, key: str) -> bytes | None:
-        """Ask the small contract."""
-        return self._run(self.transport.get(key))
-
-    def set(self, key: str, value: bytes, ttl: int) -> None:
-        """Ask the small contract."""
-        self._run(self.transport.set(key, value, ttl))
-
-    def delete(self, *keys: str) -> None:
-        """Ask the small contract."""
-        self._run(self.transport.delete(*keys))
 
 
 def valkey_server(*arguments: str) -> RedisServer:
@@ -85,17 +56,22 @@ def make_cluster(server: RedisServer) -> None:
 @contextmanager
 def opened(kind: str, url: str) -> Iterator[Store]:
     """Yield the store of one kind; `url` is not looked at for memory."""
+    with asyncio.Runner() as runner, connected(kind, url, runner) as transport:
+        yield Store(transport, runner.run)
+
+
+@contextmanager
+def connected(kind: str, url: str, runner: asyncio.Runner) -> Iterator[Any]:
+    """Yield the transport of one kind, an async one in the loop of `runner`."""
     if kind == "memory":
-        yield Store(MemoryTransport())
-        return
-    if kind.endswith("async"):
-        with asyncio.Runner() as runner:
-            client = runner.run(_connect(_ASYNC[kind], url))
-            yield Store(RedisAsyncTransport(client), runner.run)
-            runner.run(client.aclose())
+        yield MemoryTransport()
+    elif kind.endswith("async"):
+        client = runner.run(_connect(_ASYNC[kind], url))
+        yield RedisAsyncTransport(client)
+        runner.run(client.aclose())
     else:
         with _SYNC[kind].from_url(url) as client:
-            yield Store(RedisSyncTransport(client))
+            yield RedisSyncTransport(client)
 
 
 async def _connect(build: Any, url: str) -> Any:

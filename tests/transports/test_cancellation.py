@@ -18,12 +18,12 @@ from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.protocol.ops import Fenced, Get, GetMany, Granted, Lease, Leased, Release
 from sqlmodel_cache.protocol.read import MISS, Hit, Patience, abandon, fill, lookup
 from sqlmodel_cache.protocol.write import Outcome, Publication
+from sqlmodel_cache.testing.contract.full import LONG, envelope, lease
+from sqlmodel_cache.testing.contract.full import fill as fill_of
 from sqlmodel_cache.transport import RedisAsyncTransport
 from sqlmodel_cache.transport.breaker import Breaker, State
 from sqlmodel_cache.transport.drive import adrive
 from sqlmodel_cache.transport.url import open_url
-from tests.transports.contract import LONG, envelope, lease
-from tests.transports.contract import fill as fill_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Generator

@@ -25,6 +25,7 @@ from sqlmodel_cache import CacheConfig, SQLModelCache
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.protocol.ops import Get, Release, Reply
+from sqlmodel_cache.testing.contract.full import WRITER, store_row
 from sqlmodel_cache.transport import RedisSyncTransport
 from sqlmodel_cache.transport.backlog import Backlog
 from sqlmodel_cache.transport.breaker import Breaker, State
@@ -33,7 +34,6 @@ from sqlmodel_cache.transport.flights import Flight, Flights
 from sqlmodel_cache.transport.stores import Stores, open_stores
 from sqlmodel_cache.transport.url import open_url
 from tests.servers.redis_server import RedisServer
-from tests.transports.contract import WRITER, store_row
 from tests.transports.stores import Store
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from freezegun import freeze_time
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.protocol.ops import Fence, Fenced, Get, Granted, Leased, Release, Reply
+from sqlmodel_cache.testing.contract.full import LONG, OVER, WRITER, envelope, fill, lease
 from sqlmodel_cache.transport import MemoryTransport, forks, memory
-from tests.transports.contract import LONG, OVER, WRITER, envelope, fill, lease
 
 if TYPE_CHECKING:
     from sqlmodel_cache.keys import Entry

@@ -25,13 +25,13 @@ from sqlmodel_cache.protocol.ops import (
     Release,
     Reply,
 )
+from sqlmodel_cache.testing.contract.full import LONG, WRITER, envelope, fill, lease, store_row
 from sqlmodel_cache.transport import RedisAsyncTransport, RedisSyncTransport, commands
 from sqlmodel_cache.transport.commands import EPOCH_LIFE
 from sqlmodel_cache.transport.drive import ask
 from sqlmodel_cache.transport.url import open_url
 from tests.recording import record_commands
 from tests.servers.redis_server import RedisServer
-from tests.transports.contract import LONG, WRITER, envelope, fill, lease, store_row
 from tests.transports.stores import Store, opened, valkey_server
 
 if TYPE_CHECKING:

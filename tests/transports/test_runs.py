@@ -24,12 +24,12 @@ from sqlmodel_cache.protocol.ops import (
     Reply,
 )
 from sqlmodel_cache.protocol.read import MISS, Hit, Patience, fill, lookup, new_epoch, peek
+from sqlmodel_cache.testing.contract.full import LONG, WRITER, envelope, lease
 from sqlmodel_cache.transport.drive import drive
 from sqlmodel_cache.transport.runs import ANY, judged, run_in
 from sqlmodel_cache.transport.url import open_url
 from tests.servers.process import HOST
 from tests.servers.redis_server import RedisServer
-from tests.transports.contract import LONG, WRITER, envelope, lease
 from tests.transports.proxy import Proxy
 from tests.transports.stores import Store, valkey_server
 

@@ -27,7 +27,7 @@ from sqlmodel_cache.protocol.ops import (
     Release,
     Reply,
 )
-from tests.transports.contract import LONG, OVER, envelope
+from sqlmodel_cache.testing.contract.full import LONG, OVER, envelope
 from tests.transports.stores import Store, opened
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ import pytest
 import redis.asyncio
 
 from sqlmodel_cache.protocol.ops import Abandon, Fence, Fenced, Get, GetMany, Granted, Leased
+from sqlmodel_cache.testing.contract.full import LONG, WRITER, envelope, fill, lease
 from sqlmodel_cache.transport import RedisAsyncTransport
 from tests.recording import record_commands
-from tests.transports.contract import LONG, WRITER, envelope, fill, lease
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -14,9 +14,9 @@ import redis
 
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.protocol.ops import Get, Reply
+from sqlmodel_cache.testing.contract.full import envelope, fill, lease
 from sqlmodel_cache.transport.url import RedisPair, open_url
 from tests.servers.redis_server import RedisServer
-from tests.transports.contract import envelope, fill, lease
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
