@@ -43,7 +43,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "orm.keying",
         "orm.bridge", "orm.sqltext", "orm.statements", "orm.hydrate", "orm.reader", "orm.cache",
         "orm.connection", "orm.publish", "orm.transactions", "orm.writes", "orm.lookup",
-        "orm.sessions", "orm",
+        "orm.selects", "orm.executing", "orm.sessions", "orm",
     ),
     ("api", ""),  # "" is the package itself
     (

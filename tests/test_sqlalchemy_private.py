@@ -132,6 +132,61 @@ def test_statement_facts(thing):
     ]
 
 
+def test_select_facts(thing):
+    """Which select is an entity's rows by attributes, and which attributes those are."""
+    cls, engine = thing
+    mapper = inspect(cls)
+    plain = select(cls).where(cls.id == 1)
+    assert _sqlalchemy.subject_of(plain) is mapper
+    assert _sqlalchemy.subject_of(select(cls.__table__)) is None
+    with Session(engine) as session:
+        session.execute(plain).all()  # leaves its traces in the statement
+    (criterion,) = _sqlalchemy.plain_criteria(plain, mapper)
+    assert _sqlalchemy.attribute_of(criterion.left, mapper) == "id"
+    assert _sqlalchemy.attribute_of(cls.__table__.c.name, mapper) == "name"
+    assert _sqlalchemy.attribute_of(select(cls).subquery().c.id, mapper) is None
+    for other in (plain.limit(1), plain.order_by(cls.id), select(cls.id), select(cls, cls)):
+        assert _sqlalchemy.plain_criteria(other, mapper) is None
+
+
+def test_the_orms_own_calls_of_execute(thing):
+    """A get's SELECT, a refresh and a Query bring load options; a user's statement does not."""
+    cls, engine = thing
+    seen = []
+
+    class Listening(Session):
+        def execute(self, *args, **kwargs):
+            seen.append(_sqlalchemy.is_internal(kwargs))
+            return super().execute(*args, **kwargs)
+
+    with Listening(engine) as session:
+        session.add(cls(id=1))
+        session.commit()
+        instance = session.get(cls, 1)
+        session.refresh(instance)
+        session.expunge_all()
+        session.get(cls, 1)
+        session.query(cls).all()
+        assert all(seen)
+        assert len(seen) == 4
+        session.execute(select(cls), execution_options={"autoflush": False})
+        assert not seen[-1]
+
+
+def test_entity_results(thing):
+    """A result made of instances, and the instances of one that was loaded at once."""
+    cls, engine = thing
+    with Session(engine) as session:
+        session.add_all([cls(id=1), cls(id=2)])
+        session.flush()
+        options = _sqlalchemy.PREBUFFERED
+        loaded = session.execute(select(cls).order_by(cls.id), execution_options=options)
+        first, second = _sqlalchemy.prebuffered_instances(loaded)
+        assert loaded.scalars().all() == [first, second]
+        metadata = _sqlalchemy.entity_metadata(inspect(cls))
+        assert [row.Thing for row in _sqlalchemy.entity_result(metadata, [first])] == [first]
+
+
 def test_nobody_else_touches_private_names():
     """Outside `_sqlalchemy.py` no attribute with a leading underscore is read but our own."""
     trees = {path: ast.parse(path.read_text()) for path in PACKAGE.glob("[!t]*/*.py")}

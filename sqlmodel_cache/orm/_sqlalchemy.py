@@ -6,13 +6,18 @@ a public way exists and costs nothing, it is used instead and does not stand her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import util
+from sqlalchemy import LABEL_STYLE_DEFAULT, FromClause, Result, util
+from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.engine.cursor import CursorFetchStrategy
+from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState, Mapper, Session
+from sqlalchemy.orm.exc import UnmappedColumnError
 from sqlalchemy.orm.mapper import _all_registries
 from sqlalchemy.util import concurrency
 
@@ -210,3 +215,124 @@ def is_merge(arguments: Mapping[str, Any]) -> bool:
     It names just these two; `AsyncSession.get` names them among others.
     """
     return arguments.keys() == _OF_MERGE
+
+
+# -- what a select() says ------------------------------------------------------------------------
+
+
+def subject_of(statement: Any) -> Any:
+    """Return the mapper or alias that the ORM takes a statement for, None for Core."""
+    return statement._propagate_attrs.get("plugin_subject")
+
+
+def is_internal(how: Mapping[str, Any]) -> bool:
+    """Tell whether these arguments of `Session.execute` are the ORM's own.
+
+    A get, a refresh, a relationship's load and a `Query` bring load options; what a listener
+    executes again names the state that it belongs to.
+    """
+    options = how.get("execution_options")
+    return bool(
+        (options and ("_sa_orm_load_options" in options or "sa_top_level_orm_context" in options))
+        or how.get("_parent_execute_state") is not None
+        or how.get("_add_event") is not None
+    )
+
+
+# What a `select(entity).where(...)` has in its own dictionary, and what a run of it leaves there.
+# Whatever else is asked for (order, limit, joins, options, locks, hints) is set there too.
+_PLAIN_SELECT = frozenset(
+    {
+        "_propagate_attrs",
+        "_raw_columns",
+        "_where_criteria",
+        "_label_style",
+        "_execution_options",
+        "_compile_options",
+        "_is_clone_of",
+        "dialect_options",
+        "_generate_cache_key",
+        "_memoized_keys",
+        "_all_selected_columns",
+        "selected_columns",
+    }
+)
+
+
+def plain_criteria(statement: Any, mapper: Mapper[Any]) -> Sequence[Any] | None:
+    """Return the WHERE of a statement that is `select(entity).where(...)` and nothing else.
+
+    None for any other. `mapper` is the entity's.
+    """
+    said = vars(statement)
+    if not said.keys() <= _PLAIN_SELECT:
+        return None
+    columns = said["_raw_columns"]
+    if (
+        len(columns) != 1
+        or said.get("_label_style", LABEL_STYLE_DEFAULT) is not LABEL_STYLE_DEFAULT
+    ):
+        return None
+    (entity,) = columns
+    if not isinstance(entity, FromClause) or entity._annotations.get("parententity") is not mapper:
+        return None
+    options = said.get("_compile_options", type)
+    if said.get("dialect_options") or not (isinstance(options, type) or not vars(options)):
+        return None
+    criteria: Sequence[Any] = said.get("_where_criteria", ())
+    return criteria
+
+
+def attribute_of(column: Any, mapper: Mapper[Any]) -> str | None:
+    """Return the name of the mapper's attribute that a column in a WHERE stands for, if any."""
+    annotations = column._annotations
+    if annotations:
+        # An alias or another class of the hierarchy has another entity.
+        if annotations.get("parententity") is not mapper:
+            return None
+        name: str | None = annotations.get("proxy_key")
+        return name
+    try:
+        return mapper.get_property_by_column(column).key
+    except UnmappedColumnError:
+        return None
+
+
+def entity_metadata(mapper: Mapper[Any]) -> Any:
+    """Return what a result of `select(entity)` knows of its one column."""
+
+    def unique_filters(result: Any) -> Any:  # 2.1
+        if result._yield_per:
+            raise InvalidRequestError(
+                "Can't use the ORM yield_per feature in conjunction with unique()"
+            )
+        return [id]
+
+    name, extra = mapper.class_.__name__, [(mapper.class_,)]
+    filters: dict[str, Any] = {"_create_unique_filters": unique_filters}
+    if "_unique_filters" in SimpleResultMetaData.__slots__:  # 2.0
+        filters = {"_unique_filters": [id]}
+    return SimpleResultMetaData([name], extra, **filters)
+
+
+def entity_result(metadata: Any, instances: Iterable[Any]) -> Result[Any]:
+    """Return the result that a load returns that found these instances."""
+    left = iter(instances)
+
+    def chunks(size: int | None) -> Iterator[list[Any]]:
+        while chunk := list(islice(left, size)):
+            yield chunk
+
+    result: Result[Any] = ChunkedIteratorResult(metadata, chunks, source_supports_scalars=True)
+    # `Query` learns from these what it got.
+    result._attributes = result._attributes.union({"filtered": True, "is_single_entity": True})
+    return result
+
+
+# Makes a load take all its rows at once, as `AsyncSession` does, so that they can be looked at.
+PREBUFFERED = {"prebuffer_rows": True}
+
+
+def prebuffered_instances(result: Any) -> list[Any]:
+    """Return the instances in a result of a prebuffered `select(entity)`, and consume none."""
+    return [instance for chunk in result.chunks(None) for instance in chunk]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from functools import partial
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache import clock
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 PATIENCE = read.Patience()
 NO_SUCH_ROW = Row(b"", NEGATIVE, bytes(8))
+_is_none = partial(is_, None)
 
 
 def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -> Any:
@@ -67,10 +69,21 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
         assert isinstance(entry, Bypass)
         scope.reader.counters.bypass(entry)
         return wrapped(*args, **kwargs)
-    return _look_up(scope, entry, pk, partial(wrapped, *args, **kwargs))
+    return look_up(scope, entry, pk, partial(wrapped, *args, **kwargs), hydrated, _is_none)
 
 
-def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[], Any]) -> Any:
+def look_up(
+    scope: Scope,
+    entry: Entry,
+    pk: tuple[Any, ...],
+    load: Callable[[], Any],
+    made_of: Callable[[Session, object, Callable[[], Any]], Any],
+    is_empty: Callable[[Any], bool],
+) -> Any:
+    """Answer one lookup: from the cache by `made_of(session, found, load)`, else by `load()`.
+
+    `is_empty` tells whether what was loaded means that there is no such row.
+    """
     counters = scope.reader.counters
     begun = clock.real()
     flights = scope.cache.flights
@@ -87,30 +100,34 @@ def _look_up(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[],
         logger.debug("a lookup failed: %s", error)
         return load()
     if found is not read.MISS:
-        instance = hydrated(scope.session, found, load)
+        answer = made_of(scope.session, found, load)
         counters.hit(begun)
-        return instance
+        return answer
     counters.misses += 1
     timed = Timed(load)
     try:
-        return timed() if held is None else _fill(scope, entry, pk, held, timed)
+        return timed() if held is None else _fill(scope, pk, held, timed, is_empty)
     finally:
         counters.miss(begun, timed.seconds)
 
 
 def _fill(
-    scope: Scope, entry: Entry, pk: tuple[Any, ...], held: read.Held, load: Callable[[], Any]
+    scope: Scope,
+    pk: tuple[Any, ...],
+    held: read.Held,
+    load: Callable[[], Any],
+    is_empty: Callable[[Any], bool],
 ) -> Any:
     """Return what `load` loads, and store its row."""
-    with scope.cache.flights.leading(entry.value):
+    with scope.cache.flights.leading(held.entry.value):
         try:
             with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
-                instance = load()
+                loaded = load()
         except Exception:
             settle(scope, held, None)
             raise
-        settle(scope, held, NO_SUCH_ROW if instance is None else capture.rows.get(pk))
-        return instance
+        settle(scope, held, NO_SUCH_ROW if is_empty(loaded) else capture.rows.get(pk))
+        return loaded
 
 
 def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,8 +19,10 @@ from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import capturing
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.identity import primary_key
-from sqlmodel_cache.orm.lookup import NO_SUCH_ROW, PATIENCE, hydrated, settle
+from sqlmodel_cache.orm.lookup import NO_SUCH_ROW, PATIENCE, settle
+from sqlmodel_cache.orm.options import OURS
 from sqlmodel_cache.orm.plan import plan_of
+from sqlmodel_cache.orm.present import AGAIN, instance_of
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany
 from sqlmodel_cache.transport.breaker import LeftAlone
@@ -75,10 +77,11 @@ def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | 
                 for _ in missing:
                     cache.tally.for_model(plan.name).bypass(scope)
             else:
-                found |= _from_cache(scope, model, list(missing))
+                ask = partial(query, session, model, autoflush=False)  # `decide` has flushed
+                found |= from_cache(scope, list(missing), instance_of, ask)
                 missing = {}
     if missing:
-        found |= _query(session, model, list(missing))
+        found |= query(session, model, list(missing))
     return [found.get(pk) for pk in wanted]
 
 
@@ -92,7 +95,16 @@ async def aget_many(session: AsyncSession, model: type[T], keys: Iterable[Any]) 
     return await session.run_sync(get_many, model, list(keys))
 
 
-def _from_cache(scope: Scope, model: type[Any], wanted: list[_Pk]) -> dict[_Pk, Any]:
+def from_cache(
+    scope: Scope,
+    wanted: list[_Pk],
+    made_of: Callable[[Session, object], Any],
+    ask: Callable[[list[_Pk]], dict[_Pk, Any]],
+) -> dict[_Pk, Any]:
+    """Return instances by primary key, from the cache by `made_of`, the others by one `ask`.
+
+    `made_of` returns an instance, None for "no such row", or AGAIN.
+    """
     entries: dict[_Pk, Entry] = {}
     counters = scope.reader.counters
     for pk in wanted:
@@ -105,7 +117,7 @@ def _from_cache(scope: Scope, model: type[Any], wanted: list[_Pk]) -> dict[_Pk, 
     held: dict[_Pk, read.Held] = {}
     begun = clock.real()
     try:
-        outcomes = bridge.run(scope.cache.stores, _look_up_all(scope, entries))
+        outcomes = bridge.run(scope.cache.stores, _look_up_all(scope, entries)) if entries else {}
     except LeftAlone:
         for _ in entries:
             counters.bypass(Bypass.BREAKER)
@@ -116,16 +128,17 @@ def _from_cache(scope: Scope, model: type[Any], wanted: list[_Pk]) -> dict[_Pk, 
         outcomes = {}
     for pk, outcome in outcomes.items():
         if isinstance(outcome, read.Hit):
-            again = partial(scope.session.get, model, pk)
-            found[pk] = hydrated(scope.session, outcome.found, again)
+            instance = made_of(scope.session, outcome.found)
             counters.hit(begun, len(outcomes))
+            if instance is not AGAIN:
+                found[pk] = instance
         else:
             counters.misses += 1
             if outcome.held is not None:
                 held[pk] = outcome.held
     missing = [pk for pk in wanted if pk not in found]
     if missing:
-        timed = Timed(partial(_query, scope.session, model, missing))
+        timed = Timed(partial(ask, missing))
         try:
             with capturing(scope.session, scope.reader, frozenset(held)) as capture:
                 found |= timed()
@@ -159,14 +172,18 @@ def _look_up_all(
     return outcomes
 
 
-def _query(session: Session, model: type[Any], keys: Sequence[_Pk]) -> dict[_Pk, Any]:
+def query(
+    session: Session, model: type[Any], keys: Sequence[_Pk], *, autoflush: bool = True
+) -> dict[_Pk, Any]:
+    """Load rows by primary key, past the cache, in one SELECT."""
     columns = inspect(model).primary_key
     if len(columns) == 1:
         where = columns[0].in_([pk[0] for pk in keys])
     else:
         where = tuple_(*columns).in_(keys)
-    rows = session.execute(select(model).where(where)).unique().scalars()
-    found: dict[_Pk, Any] = {tuple(inspect(row).identity): row for row in rows}
+    options = OURS if autoflush else {**OURS, "autoflush": False}
+    rows = session.execute(select(model).where(where), execution_options=options)
+    found = by_identity(rows.unique().scalars())
     if not found.keys() <= set(keys):
         # The database calls equal what Python does not: a collation, a coerced type.
         for pk in keys:
@@ -175,3 +192,8 @@ def _query(session: Session, model: type[Any], keys: Sequence[_Pk]) -> dict[_Pk,
                 if row is not None:
                     found[pk] = row
     return found
+
+
+def by_identity(instances: Iterable[Any]) -> dict[_Pk, Any]:
+    """Return persistent instances by their primary keys."""
+    return {tuple(inspect(each).identity): each for each in instances}

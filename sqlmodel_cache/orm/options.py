@@ -15,6 +15,9 @@ from sqlmodel_cache.errors import ConfigurationError
 KNOWN: Final = ("cache", "cache_ttl", "cache_namespace", "cache_replica")
 _KNOWN: Final = frozenset(KNOWN)
 
+# On the SELECT of a miss: answered by key already, and no query that somebody wants cached.
+OURS: Final[Mapping[str, Any]] = {"sqlmodel_cache_by_key": True}
+
 bypassing: ContextVar[bool] = ContextVar("sqlmodel_cache_bypassing", default=False)
 
 

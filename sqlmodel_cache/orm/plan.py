@@ -48,6 +48,7 @@ class Plan:
     root: Mapper[Any]
     identity_class: type[Any]
     blocked: Bypass | None
+    key: tuple[str, ...]  # the attributes of the primary key, in its order
 
     @property
     def name(self) -> str:
@@ -98,7 +99,8 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
             _SURPRISING[blocked],
         )
     identity_class = _sqlalchemy.identity_class(mapper)
-    return Plan(mapper, config, root_of(mapper), identity_class, blocked)
+    key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
+    return Plan(mapper, config, root_of(mapper), identity_class, blocked, key)
 
 
 def root_of(mapper: Mapper[Any]) -> Mapper[Any]:

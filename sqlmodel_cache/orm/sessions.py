@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace, check_namespace_setting
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.orm import capture, transactions, writes
+from sqlmodel_cache.orm import capture, executing, transactions, writes
 from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import open_ledger
@@ -40,6 +40,7 @@ def attach() -> None:
     What stands already is left standing: a transaction under way must still be published.
     """
     writes.watch()
+    executing.watch()
     if not event.contains(Session, "after_begin", _on_begin):
         event.listen(Session, "after_begin", _on_begin)
     _forget_compiled()
@@ -48,6 +49,7 @@ def attach() -> None:
 def detach() -> None:
     """Remove what `attach` added, and forget what was compiled. Idempotent."""
     writes.unwatch()
+    executing.unwatch()
     if event.contains(Session, "after_begin", _on_begin):
         event.remove(Session, "after_begin", _on_begin)
     _forget_compiled()

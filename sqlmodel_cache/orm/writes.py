@@ -27,6 +27,7 @@ from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.cursors import watch_cursor
 from sqlmodel_cache.orm.keying import pk_codec, row_key
+from sqlmodel_cache.orm.options import OURS
 from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, effect_of, headline
 from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
 from sqlmodel_cache.orm.tables import Root, table_map
@@ -88,7 +89,9 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
             on_first_savepoint(context.root_connection, compiled.statement.ident)
     elif type(compiled.statement) is not Select and is_opaque(compiled):
         _on_text_or_ddl(statement, compiled, context)
-    elif context.execution_options.get("cache") is True:
+    elif context.execution_options.get("cache") is True and not (
+        OURS.keys() <= context.execution_options.keys()
+    ):
         for cache in _state.live():
             cache.tally.unattributed.bypass(Bypass.QUERY)
         _warn_once(
