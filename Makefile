@@ -1,11 +1,14 @@
 # Needs Python >= 3.11 and pip; the rest is fetched into .venv at first use, and again when setup.cfg changes.
 #   make test ARGS="-k lease"      a selection          make test WORKERS=0      in one process
 #   make demo REDIS=redis://...    through Redis        make venv PYTHON=...     another Python
+#   make demo WORKERS=4            several processes    ... DATABASE=postgresql+psycopg://... SECONDS=4
 
 VENV    ?= .venv
 REDIS   ?=
 ARGS    ?=
 # Two workers have a Redis each. One server given by URL serves one worker.
+# For the demo WORKERS means its processes, and counts only where it was given.
+GIVEN   := $(if $(filter undefined,$(origin WORKERS)),,$(WORKERS))
 WORKERS ?= $(if $(SQLMODEL_CACHE_TEST_REDIS_URL),0,2)
 PYTHON  ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
@@ -17,7 +20,8 @@ help:  ## list the targets
 venv: $(VENV)/.demo $(VENV)/.test $(VENV)/.lint $(VENV)/.bench  ## everything into .venv
 
 demo: $(VENV)/.demo  ## real data read and written, with and without the cache
-	@REDIS='$(REDIS)' $(BIN)/python -m examples.demo
+	@REDIS='$(REDIS)' DATABASE='$(DATABASE)' SECONDS='$(SECONDS)' WORKERS='$(GIVEN)' \
+		$(BIN)/python -m examples.demo
 
 test: $(VENV)/.test  ## the whole suite, on real servers, with branch coverage
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal --cov --cov-report term $(ARGS)

@@ -1,11 +1,15 @@
-"""`python -m examples.demo`: needs no server. The variable REDIS names a Redis to go through."""
+"""`python -m examples.demo`: needs no server. The variable REDIS names a Redis to go through.
+
+WORKERS=4 has several processes read and write one database for SECONDS: a SQLite file, or the one
+that DATABASE names; they share that Redis, or one that is started for them.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from secrets import token_hex
 from tempfile import TemporaryDirectory
@@ -15,8 +19,9 @@ import redis
 from rich.console import Console
 from rich.progress import Progress, TaskID
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
-from examples.demo import dataset, reads, report, writes
+from examples.demo import dataset, reads, report, server, together, writes
 from sqlmodel_cache import SQLModelCache
 
 SEED = 42
@@ -27,11 +32,13 @@ TTL = 120  # seconds: what a demo leaves in somebody's Redis goes soon
 
 
 def main() -> int:
-    """Run the demo; return 0 if no stale read was seen."""
+    """Run the demo; return 0 if no stale read was seen, 2 if it could not run."""
     console = Console()
     url = os.environ.get("REDIS", "")
     if url and not _answers(console, url):
         return 2
+    if os.environ.get("WORKERS"):
+        return _together(console, url)
     SQLModelCache.configure(
         url or "memory://?max_entries=50000",
         default_ttl=TTL,
@@ -46,6 +53,37 @@ def main() -> int:
     return 0 if proof.holds else 1
 
 
+def _together(console: Console, url: str) -> int:
+    """Run several processes, on what the environment names or on what can be had here."""
+    try:
+        workers, seconds = int(os.environ["WORKERS"]), float(os.environ.get("SECONDS") or 4)
+        if workers < 1 or not 0 < seconds < 3600:
+            raise ValueError
+    except ValueError:
+        return _cannot(console, "WORKERS is a number of processes, SECONDS how long they work")
+    binary = None if url else server.find()
+    if not url and binary is None:
+        return _cannot(
+            console, "several processes need a Redis: make demo WORKERS=4 REDIS=redis://..."
+        )
+    with TemporaryDirectory(prefix="sqlmodel-cache-demo-") as folder:
+        database = os.environ.get("DATABASE") or f"sqlite:///{Path(folder, 'counters.sqlite3')}"
+        try:
+            with server.started(binary) if binary else nullcontext(url) as store:
+                proven = together.run(console, store, database, workers, seconds)
+        except ArgumentError:
+            return _cannot(console, "DATABASE is no URL: postgresql+psycopg://user@host/name")
+        except (ImportError, DBAPIError, RuntimeError) as error:
+            words = str(error) if isinstance(error, RuntimeError) else type(error).__name__
+            return _cannot(console, f"the demo cannot run: {words}")
+    return 0 if proven else 1
+
+
+def _cannot(console: Console, why: str) -> int:
+    console.print(why, style="red", highlight=False)
+    return 2
+
+
 def _run(console: Console, engine: Engine, second: Engine, file: Path) -> writes.Proof:
     counter = reads.StatementCounter(engine)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
@@ -54,7 +92,8 @@ def _run(console: Console, engine: Engine, second: Engine, file: Path) -> writes
         first, others = (reads.zipf(ids, PAGES, SEED + number) for number in range(2))
         passes = []
         for name, pages in (
-            ("empty cache", first), ("once more", first), ("after writes", others),
+            ("with an empty cache", first), ("the same once more", first),
+            (f"others, after {WRITES} writes", others),
         ):  # fmt: skip
             if pages is others:
                 task = bars.add_task("writing, and reading again", total=WRITES)
