@@ -1,7 +1,8 @@
 """Which database is this? Rows of two databases never meet; two URLs of one database do.
 
 Asked of the server once per engine, where it can say who it is; otherwise a hash of where the
-dialect connects. Every question is one that cannot fail inside a user's transaction.
+dialect connects. Every question is one that cannot fail inside a user's transaction. A database
+that was dropped and made anew is another one, where that can be seen (PostgreSQL, SQLite files).
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def _sqlite(connection: Connection) -> Database:
             for row in rows
             if row[1] != "main" and row[1] != "temp"
         )
-        return Database("s" + _digest(os.path.realpath(path), *attached))
+        connection.execute(text("PRAGMA schema_version"))  # opens the file, and makes a new one
+        return Database("s" + _digest(os.path.realpath(path), _inode(path), *attached))
     url = str(connection.engine.url.database or "")
     if "cache=shared" in url or "memdb" in url:
         return Database(f"m{_digest(url, os.getpid())}")
@@ -85,26 +87,34 @@ def _sqlite(connection: Connection) -> Database:
     return Database(f"m{os.urandom(8).hex()}")
 
 
+def _inode(path: str) -> int | None:
+    """Return what tells a file from another that took its place under the same name."""
+    try:
+        return os.stat(path).st_ino
+    except OSError:
+        return None
+
+
 def _postgresql(connection: Connection) -> Database:
     may_ask = connection.execute(
         text("SELECT has_function_privilege('pg_control_system()', 'execute')")
     ).scalar()
-    database, path, replica = connection.execute(
+    *database, path, replica = connection.execute(
         text(
-            "SELECT current_database(), array_to_string(current_schemas(false), ','),"
-            " pg_is_in_recovery()"
+            "SELECT datname, oid, array_to_string(current_schemas(false), ','),"
+            " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()"
         )
     ).one()
     if not may_ask:
         where = _by_arguments(connection)
-        return Database(None if where is None else _digest(where, database, path), replica)
+        return Database(None if where is None else _digest(where, *database, path), replica)
     try:
         with connection.begin_nested():  # some hosted servers refuse it all the same
             system = connection.execute(text("SELECT system_identifier FROM pg_control_system()"))
-            return Database("p" + _digest(system.scalar(), database, path), replica)
+            return Database("p" + _digest(system.scalar(), *database, path), replica)
     except DBAPIError:
         where = _by_arguments(connection)
-        return Database(None if where is None else _digest(where, database, path), replica)
+        return Database(None if where is None else _digest(where, *database, path), replica)
 
 
 def _mysql(connection: Connection) -> Database:
