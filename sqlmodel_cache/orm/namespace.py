@@ -73,7 +73,8 @@ def _sqlite(connection: Connection) -> Database:
             for row in rows
             if row[1] != "main" and row[1] != "temp"
         )
-        connection.execute(text("PRAGMA schema_version"))  # opens the file, and makes a new one
+        if not os.path.exists(path):
+            connection.execute(text("PRAGMA schema_version"))  # opens the file, and so makes it
         return Database("s" + _digest(os.path.realpath(path), _inode(path), *attached))
     url = str(connection.engine.url.database or "")
     if "cache=shared" in url or "memdb" in url:
