@@ -12,13 +12,16 @@ from weakref import WeakSet
 from sqlmodel_cache.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from sqlmodel_cache.config import Configuration
+    from sqlmodel_cache.config import CacheConfig, Configuration
 
 # The cache of SQLModelCache.configure(); None before it and after reset().
 active: Any = None
 
 # True once this process ran with configure(enabled=False): its writes invalidated nothing.
 wrote_unseen = False
+
+# What a model gets that says nothing itself; set by `sqlmodel_cache.testing.everywhere` alone.
+everywhere: CacheConfig | None = None
 
 # Caches that a cached_sessionmaker() carries. A commit fences in every one of them.
 carried: WeakSet[Any] = WeakSet()

@@ -13,6 +13,7 @@ from weakref import WeakSet
 
 from sqlmodel import SQLModel
 
+from sqlmodel_cache import _state
 from sqlmodel_cache.config import CacheConfig
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm.owned import Owned
@@ -97,7 +98,7 @@ def config_of(cls: type) -> CacheConfig | None:
             config.check(cls.__name__)
             return config
         found = config
-    return found
+    return _state.everywhere if found is None else found
 
 
 def check_new(cls: type) -> bool:

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from configparser import ConfigParser
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_every_block_has_a_language_that_is_tested(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "shell")], ids=name)
 def test_shell_commands_exist(page: Path) -> None:
-    """Each line calls a target of the Makefile, installs what setup.cfg has, or sets a variable."""
+    """Each line calls a target of the Makefile, installs an extra, sets a variable or runs pytest."""
     targets = {found["name"] for found in _MAKE_TARGET.finditer((ROOT / "Makefile").read_text())}
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
@@ -87,6 +88,8 @@ def test_shell_commands_exist(page: Path) -> None:
                     continue
                 case ["pip", "install", extra] if extra.startswith(".["):
                     assert setup.has_option("options.extras_require", extra[2:-1]), line
+                case ["pytest", "-p", plugin]:
+                    assert find_spec(plugin) is not None, line
                 case ["export", assignment]:
                     assert assignment.startswith("SQLMODEL_CACHE_"), line
                 case _:
