@@ -73,7 +73,7 @@ def test_every_block_has_a_language_that_is_tested(page: Path) -> None:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "shell")], ids=name)
 def test_shell_commands_exist(page: Path) -> None:
-    """Each line calls a target of the Makefile, installs an extra, sets a variable or runs pytest."""
+    """Each line calls a target of the Makefile, installs, sets a variable or runs pytest."""
     targets = {found["name"] for found in _MAKE_TARGET.finditer((ROOT / "Makefile").read_text())}
     setup = ConfigParser()
     setup.read(ROOT / "setup.cfg")
