@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace
 from sqlmodel_cache.events import Observer
 from sqlmodel_cache.orm import activation, explicit, options
+from sqlmodel_cache.orm.explain import Explanation, aexplain, explain
 from sqlmodel_cache.stats import Stats
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
 
 
 class SQLModelCache:
@@ -88,6 +92,23 @@ class SQLModelCache:
     def stats(cls) -> Stats:
         """Return the counts since `configure()`. Raises ConfigurationError if unconfigured."""
         return explicit.active().stats()
+
+    @classmethod
+    def explain(cls, session: Any, model: type, key: Any, /, **arguments: Any) -> Explanation:
+        """Say why `session.get(model, key, **arguments)` would use the cache, or would not.
+
+        Print the result, or look at its fields. Reads the store once and changes nothing: no
+        flush, no fill, no count, and no connection is checked out. Raises ConfigurationError for
+        what is no Session.
+        """
+        return explain(session, model, key, **arguments)
+
+    @classmethod
+    async def aexplain(
+        cls, session: AsyncSession, model: type, key: Any, /, **arguments: Any
+    ) -> Explanation:
+        """Like `explain`, for an `AsyncSession`."""
+        return await aexplain(session, model, key, **arguments)
 
     @classmethod
     def invalidate(cls, model: type, *keys: Any, bind: Any = None) -> None:

@@ -70,6 +70,7 @@ class KeySpace:
 
     def __init__(self, prefix: str, namespace: str, table: str) -> None:
         head = f"{prefix}:{LAYOUT}:{{{escape(namespace)}:{escape(table)}:"
+        self.namespace = namespace
         self.shards = tuple(Shard(f"{head}{number}}}") for number in range(SHARDS))
 
     def entry(self, pk: str) -> Entry:

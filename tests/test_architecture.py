@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # fmt: off
 HOUSE: tuple[tuple[str, ...], ...] = (
-    ("errors", "clock", "latency", "stats", "events", "config", "_state"),
+    ("errors", "clock", "latency", "stats", "events", "causes", "config", "_state"),
     (
         "keys", "codec.wire", "codec.moments", "codec.sameness", "codec.generic", "codec.scalars",
         "codec.containers", "codec.custom", "codec.converter", "codec",

@@ -30,6 +30,10 @@ from sqlmodel_cache.orm.transactions import wrap_dialect
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 
+class NotYetKnown(Exception):
+    """Only the first read of an engine finds out what this depends on."""
+
+
 class Scope(msgspec.Struct, frozen=True):
     """Lookups of one model in one session may use the cache, as far as the session goes.
 
@@ -91,8 +95,13 @@ def decide(
     plan: Plan,
     options: Mapping[str, Any],
     arguments: Mapping[str, Any],
+    *,
+    only_asking: bool = False,
 ) -> Scope | Bypass:
     """Judge a call; `arguments` are what it was given beside entity, ident and options.
+
+    `only_asking`: nobody is about to read, so nothing is flushed, begun, logged or sent; raises
+    NotYetKnown where one of these would decide.
 
     Raises ConfigurationError for options that cannot be meant, and whatever the session's own
     flush raises.
@@ -111,17 +120,19 @@ def decide(
     if _sqlalchemy.finds_identities_itself(type(session)):
         return Bypass.SESSION_CLASS
     if not bridge.reachable(cache.stores):
-        cache.warn_unreachable()
+        if not only_asking:
+            cache.warn_unreachable()
         return Bypass.TRANSPORT
     if not config.trust_orm_hooks and foreign_orm_hooks(session):
         return Bypass.ORM_HOOK
     bind = bind_for(session, plan.mapper)
-    if options.get("autoflush", True):
-        _sqlalchemy.autoflush(session)
-    _sqlalchemy.autobegin(session)
+    if not only_asking:
+        if options.get("autoflush", True):
+            _sqlalchemy.autoflush(session)
+        _sqlalchemy.autobegin(session)
     if not session.is_active:
         return Bypass.INACTIVE
-    return _at_bind(cache, binding, session, plan, options, bind)
+    return _at_bind(cache, binding, session, plan, options, bind, only_asking)
 
 
 def _at_bind(
@@ -131,6 +142,7 @@ def _at_bind(
     plan: Plan,
     options: Mapping[str, Any],
     bind: Any,
+    only_asking: bool,
 ) -> Scope | Bypass:
     connection = _sqlalchemy.connection_of(session, bind)
     if connection is None and isinstance(bind, Connection):
@@ -160,6 +172,8 @@ def _at_bind(
             return Bypass.ISOLATION
     site = cache.sites.of(bind.dialect)
     database = site.database
+    if only_asking and (database is None or cache.renew):
+        raise NotYetKnown
     if database is None:
         # The first lookup of this engine checks out a connection, as a load would.
         wrap_dialect(bind.dialect)

@@ -8,7 +8,7 @@ is marked expired: without that mark it would silently read None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.orm import Session
@@ -84,6 +84,13 @@ class Hydrator:
         if state.modified:
             _sqlalchemy.commit_state(session, state)
         return instance
+
+    def named(self, values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
+        """Yield (attribute, value) as `make` would set them."""
+        if self.positions is not None:
+            values = [values[position] for position in self.positions]
+        pairs = zip(self._keys, values, strict=True)
+        return ((name, value) for name, value in pairs if value is not ABSENT)
 
     def completes(self, instance: Any) -> bool:
         """Tell whether a load that met this instance in its session would change something."""

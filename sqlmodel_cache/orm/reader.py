@@ -8,6 +8,7 @@ its own columns of it, and treats a view that has too few of them as a miss.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from functools import partial
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,7 @@ from sqlmodel_cache.codec import (
     unseal,
 )
 from sqlmodel_cache.codec.envelope import ANNOTATED, Envelope
-from sqlmodel_cache.events import Bypass, logger
+from sqlmodel_cache.events import Bypass, Counters, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm.hydrate import Hydrator
 from sqlmodel_cache.orm.keying import pk_codec
@@ -35,7 +36,6 @@ from sqlmodel_cache.protocol import read
 if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
 
-    from sqlmodel_cache.events import Counters
     from sqlmodel_cache.keys import Entry
 
 # Misses that say nothing about the health of the store.
@@ -94,6 +94,13 @@ class Reader:
         self._known = 0
         self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}
         self._by_mapper: dict[Mapper[Any], Shape] = {}
+
+    def quiet(self) -> Reader:
+        """Return the same reader with counters of its own, for those who only look."""
+        made = copy(self)
+        made.counters = Counters(self.counters.name)
+        made.counters.bypasses[Bypass.KEY] = 1  # said already, as far as it is concerned
+        return made
 
     def shape_of(self, mapper: Mapper[Any]) -> Shape | None:
         """Return the shape in which a load through this reader leaves a row of `mapper`.

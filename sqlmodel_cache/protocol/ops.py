@@ -32,6 +32,13 @@ class GetMany:
 
 
 @dataclass(frozen=True, slots=True)
+class Inspect:
+    """Look at everything the store has of one entry, changing nothing; answered by `Sight`."""
+
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """Ask for the right to fill one entry; answered by a `LeaseReply`.
 
@@ -108,7 +115,7 @@ class Wait:
     seconds: float
 
 
-Op: TypeAlias = Get | GetMany | Lease | Fill | Abandon | Fence | Release | Wait
+Op: TypeAlias = Get | GetMany | Inspect | Lease | Fill | Abandon | Fence | Release | Wait
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -120,6 +127,21 @@ class Reply:
 
     value: bytes | None
     epoch: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What `Inspect` saw; the last three in milliseconds, None where there is none.
+
+    `left` is the life left to the value, `fenced` the time until the last writer's deadline (of
+    the row or of the whole model), `leased` that of a reader's lease.
+    """
+
+    value: bytes | None
+    epoch: bytes | None
+    left: int | None = None
+    fenced: int | None = None
+    leased: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

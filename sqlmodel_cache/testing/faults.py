@@ -24,6 +24,7 @@ from sqlmodel_cache.protocol.ops import (
     Fill,
     Get,
     GetMany,
+    Inspect,
     Lease,
     Op,
     Release,
@@ -37,6 +38,7 @@ Kind: TypeAlias = Literal["any", "get", "lease", "fill", "abandon", "fence", "re
 _KINDS: Final[dict[type, str]] = {
     Get: "get",
     GetMany: "get",
+    Inspect: "get",
     Lease: "lease",
     Fill: "fill",
     Abandon: "abandon",

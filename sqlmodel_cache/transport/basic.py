@@ -17,10 +17,12 @@ from sqlmodel_cache.protocol.ops import (
     Get,
     GetMany,
     Granted,
+    Inspect,
     Lease,
     Op,
     Release,
     Reply,
+    Sight,
 )
 
 if TYPE_CHECKING:
@@ -49,6 +51,8 @@ class BasicTransport:
         transport = self._transport
         if isinstance(op, Get):
             return Reply(_bytes(transport.get(op.entry.value)), NO_EPOCH)
+        if isinstance(op, Inspect):
+            return Sight(_bytes(transport.get(op.entry.value)), NO_EPOCH)
         if isinstance(op, GetMany):
             return [Reply(_bytes(transport.get(one.value)), NO_EPOCH) for one in op.entries]
         if isinstance(op, Fill):
@@ -80,6 +84,8 @@ class AsyncBasicTransport:
         transport = self._transport
         if isinstance(op, Get):
             return Reply(_bytes(await transport.get(op.entry.value)), NO_EPOCH)
+        if isinstance(op, Inspect):
+            return Sight(_bytes(await transport.get(op.entry.value)), NO_EPOCH)
         if isinstance(op, GetMany):
             return [Reply(_bytes(await transport.get(one.value)), NO_EPOCH) for one in op.entries]
         if isinstance(op, Fill):

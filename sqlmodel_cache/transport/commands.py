@@ -23,12 +23,14 @@ from sqlmodel_cache.protocol.ops import (
     Get,
     GetMany,
     Granted,
+    Inspect,
     Lease,
     Leased,
     LeaseReply,
     Op,
     Release,
     Reply,
+    Sight,
 )
 
 T = TypeVar("T")
@@ -56,6 +58,7 @@ class Script:
 
 
 _SOURCES: Final[dict[str, str]] = {}
+INSPECT: Final = Script("inspect")
 LEASE: Final = Script("lease")
 FILL: Final = Script("fill")
 ABANDON: Final = Script("abandon")
@@ -150,6 +153,15 @@ def _get_many(op: GetMany, cluster: bool) -> Plan:
     return Plan([list(part) for part in _chunks(commands, per_pipeline or 1)], read)
 
 
+def _inspect(op: Inspect, _cluster: bool) -> Plan:
+    return _single(INSPECT(_four(op.entry)), _read_sight)
+
+
+def _read_sight(answer: list[Any]) -> Sight:
+    value, epoch, *times = answer
+    return Sight(value, epoch, *(None if left < 0 else left for left in times))
+
+
 def _lease(op: Lease, _cluster: bool) -> Plan:
     rejected = op.rejected or ""
     args = (op.token, op.epoch, rejected, op.duration, EPOCH_LIFE)
@@ -222,6 +234,7 @@ def _chunks(items: Sequence[T], size: int = PER_PIPELINE) -> Iterator[Sequence[T
 
 _PLANNERS: Final[dict[type, Callable[[Any, bool], Plan]]] = {
     GetMany: _get_many,
+    Inspect: _inspect,
     Lease: _lease,
     Fill: _fill,
     Abandon: _abandon,

@@ -25,12 +25,14 @@ from sqlmodel_cache.protocol.ops import (
     Get,
     GetMany,
     Granted,
+    Inspect,
     Lease,
     Leased,
     LeaseReply,
     Op,
     Release,
     Reply,
+    Sight,
 )
 from sqlmodel_cache.transport.forks import tell_of_forks
 from sqlmodel_cache.transport.runs import ANY
@@ -123,6 +125,24 @@ class MemoryTransport:
 
     def _get_many(self, op: GetMany) -> list[Reply]:
         return [Reply(self.get(e.value), self._epochs.get(e.shard.epoch)) for e in op.entries]
+
+    def _inspect(self, op: Inspect) -> Sight:
+        entry = op.entry
+        with self._lock:
+            at = self._milliseconds()
+            found = self._values.get(entry.value, (None, 0.0, 0.0))
+            left = found[1] * 1000 - at
+            if clock.frozen():
+                left = min(left, (found[2] - clock.now()) * 1000)
+            locks = self._locks.get(entry.lock, {}), self._locks.get(entry.shard.epoch_lock, {})
+            writers = [till - at for lock in locks for name, till in lock.items() if name != _LEASE]
+            return Sight(
+                found[0] if left > 0 else None,
+                self._epochs.get(entry.shard.epoch),
+                _left(left),
+                _left(max(writers, default=0.0)),
+                _left(locks[0].get(_LEASE, _NO_LEASE)[2] - at),
+            )
 
     def _lease(self, op: Lease) -> LeaseReply:
         entry = op.entry
@@ -277,8 +297,13 @@ class MemoryTransport:
         self._last_made = 0
 
 
+def _left(milliseconds: float) -> int | None:
+    return round(milliseconds) if milliseconds > 0 else None
+
+
 _STEPS: Final[dict[type, Callable[[MemoryTransport, Any], Any]]] = {
     GetMany: MemoryTransport._get_many,
+    Inspect: MemoryTransport._inspect,
     Lease: MemoryTransport._lease,
     Fill: MemoryTransport._fill,
     Abandon: MemoryTransport._abandon,

@@ -19,7 +19,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlmodel_cache.protocol.ops import Lease, Op, Reply
+from sqlmodel_cache.protocol.ops import Lease, Op, Reply, Sight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -57,6 +57,6 @@ def judged(answer: Any, runs: Iterable[bytes]) -> Any:
 
 
 def _judged(answer: Any, known: list[bytes]) -> Any:
-    if type(answer) is not Reply or answer.epoch is None:
+    if type(answer) not in (Reply, Sight) or answer.epoch is None:
         return answer
-    return answer if known == [answer.epoch[8:]] else Reply(answer.value, None)
+    return answer if known == [answer.epoch[8:]] else replace(answer, epoch=None)

@@ -9,6 +9,7 @@ from dataclasses import fields
 
 import sqlmodel_cache
 from sqlmodel_cache import CacheConfig, CacheError, SQLModelCache, cached_sessionmaker
+from sqlmodel_cache.causes import CAUSES
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm.options import KNOWN
@@ -69,10 +70,15 @@ def test_every_bypass_reason_is_given_somewhere() -> None:
     source = "".join(
         path.read_text("utf-8")
         for path in (ROOT / "sqlmodel_cache").rglob("*.py")
-        if path.name != "events.py"
+        if path.name not in ("events.py", "causes.py")
     )
     unused = [one.name for one in Bypass if not re.search(rf"Bypass\.{one.name}\b", source)]
     assert unused == []
+
+
+def test_every_bypass_reason_can_be_explained() -> None:
+    """explain() and the command line have words for each."""
+    assert set(CAUSES) == set(Bypass)
 
 
 def test_every_error_is_described() -> None:

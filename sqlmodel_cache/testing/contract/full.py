@@ -19,10 +19,12 @@ from sqlmodel_cache.protocol.ops import (
     Get,
     GetMany,
     Granted,
+    Inspect,
     Lease,
     Leased,
     Release,
     Reply,
+    Sight,
 )
 from sqlmodel_cache.testing.contract.store import StoreFixtures
 
@@ -308,6 +310,29 @@ class TransportContract(StoreFixtures):
         found = store.perform(Lease(entry, "b" * 32, unknown, None, LONG))
         assert found == Reply(envelope(grant.epoch), grant.epoch)
         assert store.perform(Lease(other, "b" * 32, unknown, None, LONG)).epoch == grant.epoch
+
+    def test_an_inspection_sees_everything_and_changes_nothing(
+        self, store: Store, space: KeySpace
+    ) -> None:
+        """Value, epoch and life; a lease; fences of the row and of its model. Twice the same."""
+        entry = space.entry("1")
+        assert store.perform(Inspect(entry)) == Sight(None, None)
+        grant = store.perform(lease(entry))
+        for _ in range(2):
+            seen = store.perform(Inspect(entry))
+            assert (seen.value, seen.epoch, seen.left, seen.fenced) == (
+                None, grant.epoch, None, None,
+            )  # fmt: skip
+            assert 0 < seen.leased <= LONG
+        assert store.perform(fill(entry, grant)) is True
+        seen = store.perform(Inspect(entry))
+        assert (seen.value, seen.fenced, seen.leased) == (envelope(grant.epoch), None, None)
+        assert 0 < seen.left <= LONG
+        for writer in (rows(entry), Fence(WRITER, (), (entry.shard,), LONG)):
+            store.perform(writer)
+            assert 0 < store.perform(Inspect(entry)).fenced <= LONG
+            store.perform(Release(WRITER, (entry,), (entry.shard,)))
+            assert store.perform(Inspect(entry)).fenced is None
 
     def test_many_are_read_in_the_order_asked(self, store: Store, space: KeySpace) -> None:
         """Over all shards, with repetitions and absent ones; and nothing at all."""
