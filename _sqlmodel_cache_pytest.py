@@ -25,13 +25,15 @@ MARKERS = (
     "with_and_without_cache: run the test twice, on a fresh cache and with the cache switched off.",
 )
 
+# Their assertions are there to be read when they fail. Now: a conftest may import them before
+# anything is configured, and then it would be too late.
+pytest.register_assert_rewrite("sqlmodel_cache.testing.contract")
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Say which markers there are."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    # Their assertions are there to be read when they fail.
-    pytest.register_assert_rewrite("sqlmodel_cache.testing.contract")
 
 
 def pytest_pycollect_makeitem(

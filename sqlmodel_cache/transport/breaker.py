@@ -74,6 +74,7 @@ class Breaker:
         self._next_try = 0.0
         self._since = 0.0
         self._failures = 0
+        self._denials: set[str] = set()
         tell_of_forks(self)
 
     def after_fork(self) -> None:
@@ -132,7 +133,7 @@ class Breaker:
         logger.warning("The cache store is back after %.1f s.", down)
 
     def failed(self, title: Pass, why: str) -> None:
-        """Note that the store did not answer; `why` is a name without any content."""
+        """Note that the store did not answer; `why` says it without any content."""
         with self._lock:
             at = self._real()
             self._failures += 1
@@ -148,7 +149,20 @@ class Breaker:
             self._next_try = at + self._cool_down
         if opened:
             logger.warning(
-                "The cache store does not answer (%s): the database does, until it is back.", why
+                "The cache store cannot be used: %s. The database answers, until it is back.", why
+            )
+
+    def denied(self, title: Pass, why: str) -> None:
+        """Note that the store is up and refuses an operation to us: no outage. Said once."""
+        self.succeeded(title)
+        with self._lock:
+            new = why not in self._denials
+            self._denials.add(why)
+        if new:
+            logger.warning(
+                "The cache store is up, but %s: what needs it goes to the database, and"
+                " invalidations wait. Grant it to the user.",
+                why,
             )
 
     def dropped(self, title: Pass) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.protocol.ops import Op, Wait
+from sqlmodel_cache.transport.failures import as_unavailable, explain, is_denied, is_store_failure
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,24 +26,6 @@ if TYPE_CHECKING:
     from sqlmodel_cache.transport.breaker import Breaker, Pass
 
 T = TypeVar("T")
-
-# Class names instead of imports: `memory://` needs no Redis client, and valkey-py is a fork.
-_CLIENT_ERRORS = frozenset({"redis.exceptions", "valkey.exceptions"})
-
-
-def is_store_failure(error: BaseException) -> bool:
-    """Tell whether `error` says that a store could not be asked (and not that we have a bug)."""
-    if isinstance(error, OSError | TimeoutError | UnavailableError):
-        return True
-    if isinstance(error, RuntimeError) and "loop" in str(error):
-        return True  # an async client handed to us outlived the event loop of its connections
-    return any(cls.__module__ in _CLIENT_ERRORS for cls in type(error).__mro__)
-
-
-def as_unavailable(error: BaseException, op: object) -> UnavailableError:
-    """Return what the caller sees instead of `error`: no key, no value, no URL in it."""
-    name = type(op).__name__
-    return UnavailableError(f"the cache store did not answer {name}: {type(error).__name__}")
 
 
 def drive(
@@ -154,8 +137,10 @@ def raise_mapped(
     """Tell the breaker; raise `UnavailableError` for a failing store, else return."""
     failure = is_store_failure(error)
     if breaker is not None and title is not None:
-        if failure:
-            breaker.failed(title, type(error).__name__)
+        if is_denied(error):
+            breaker.denied(title, explain(error))
+        elif failure:
+            breaker.failed(title, explain(error))
         else:
             breaker.dropped(title)
     if failure:
