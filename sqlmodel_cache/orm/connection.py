@@ -38,6 +38,7 @@ class Ledger:
         early: fences already standing, because the driver commits each statement by itself.
         opened: a text BEGIN is in force, so that AUTOCOMMIT does not commit each statement.
         translate: the schema_translate_map of the last statement that wrote.
+        publishing: a two-phase transaction is being committed, by statements that say so.
         begun_by: the savepoint that began the driver's transaction, whose release commits it.
     """
 
@@ -51,13 +52,14 @@ class Ledger:
         "local_settings",
         "namespaces",
         "opened",
+        "publishing",
         "settings",
         "translate",
     )
 
     def __init__(self) -> None:
         self.frames = Frames()
-        self.settings = False
+        self.settings = self.publishing = False
         self.early: list[Fenced] = []
         self.namespaces: set[str] = set()
         self.doubtful: set[tuple[str, str]] = set()
@@ -81,6 +83,19 @@ class Ledger:
     def wrote(self) -> bool:
         """Tell whether anything at all was written since the root transaction began."""
         return self.frames.wrote or self.everything
+
+    def prepared(self) -> Ledger:
+        """Return what a later commit of this transaction must publish, wherever it is sent."""
+        kept = Ledger()
+        touched = self.frames.capture()
+        for row in touched.rows:
+            kept.frames.touch_row(row)
+        for table in touched.tables:
+            kept.frames.touch_table(table)
+        kept.everything = self.everything
+        kept.namespaces |= self.namespaces
+        kept.doubtful |= self.doubtful
+        return kept
 
     def end(self) -> None:
         """Forget what belonged to the transaction that just ended."""

@@ -156,7 +156,7 @@ def commit(ledger: Ledger, dialect: Any, do_commit: Any, do_rollback: Any) -> No
             fenced.append(one)
             if not one.fence() and one.aborts:
                 raise FenceError(
-                    "the commit was rolled back: its rows could not be fenced in the cache, and"
+                    "nothing was committed: its rows could not be fenced in the cache, and"
                     " on_fence_failure='abort' is set; retry it, or configure 'proceed'"
                 )
     except BaseException:

@@ -19,6 +19,7 @@ class Effect(enum.Enum):
     LOCAL_SETTINGS = "local settings"  # the same, until the transaction ends
     ISOLATION = "isolation"  # changes this transaction's isolation level behind SQLAlchemy's back
     COMMIT = "commit"  # makes earlier writes durable behind SQLAlchemy's back
+    COMMIT_PREPARED = "commit prepared"  # makes durable what nobody here knows
     ANYTHING = "anything"
 
 
@@ -34,6 +35,12 @@ _HARMLESS = re.compile(
 )
 _REPLACES = re.compile(r"create\s+or\s+replace\s+(?:\w+\s+)?table\b", re.IGNORECASE)
 _SET_CONFIG = re.compile(r"\bset_config\s*\((?P<local>[^()]*,\s*true\s*\))?", re.IGNORECASE)
+_PLAIN_COMMIT = re.compile(
+    r"(?:commit|end)(?:\s+(?:work|tran|transaction))?(?:\s+and\s+(?:no\s+)?chain)?"
+    r"(?:\s+(?:no\s+)?release)?[\s;]*",
+    re.IGNORECASE,
+)
+_XA_COMMIT = re.compile(r"xa\b(?!\s+(?:start|begin|end|prepare|rollback|recover)\b)", re.IGNORECASE)
 _ISOLATION = re.compile(r"set\s+(?:local\s+)?transaction\b", re.IGNORECASE)
 _MEANING = re.compile(  # settings that change which rows are seen, or how values read
     r"set\s+(?P<local>local\s+)?(?:(?:session|global)\s+)?"
@@ -64,7 +71,10 @@ def effect_of(text: str) -> Effect:
         writes = _WRITES.search(_LOCKING.sub("", bare))
         return Effect.ANYTHING if writes else Effect.NOTHING
     if first in ("commit", "end"):
-        return Effect.COMMIT
+        plain = _PLAIN_COMMIT.fullmatch(bare.replace("''", " "))
+        return Effect.COMMIT if plain else Effect.COMMIT_PREPARED
+    if first == "xa":
+        return Effect.COMMIT_PREPARED if _XA_COMMIT.match(body) else Effect.NOTHING
     if first == "set":
         return _effect_of_set(body)
     if first == "use":

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import wrapt
+from sqlalchemy.engine import Connection
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.isolation import sqlite_in_transaction
 from sqlmodel_cache.orm.publish import commit, end_early
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
 
 # Dialects whose do_commit passes through `publish`, and what others had put on them before.
 _wrapped: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
@@ -57,6 +55,28 @@ def unwrap_dialects() -> None:
         vars(dialect).update(before)
     _wrapped.clear()
     _prepared.clear()
+
+
+def watch_recoveries() -> None:
+    """See `Connection.commit_prepared` also on engines that did nothing else. Idempotent."""
+    if not _ours(vars(Connection)["commit_prepared"]):
+        wrapt.wrap_function_wrapper(Connection, "commit_prepared", _commit_prepared)
+
+
+def unwatch_recoveries() -> None:
+    """Undo `watch_recoveries`, unless somebody has wrapped it since."""
+    found = vars(Connection)["commit_prepared"]
+    if _ours(found):
+        Connection.commit_prepared = found.__wrapped__  # type: ignore[method-assign]
+
+
+def _ours(method: Any) -> bool:
+    return getattr(method, "_self_wrapper", None) is _commit_prepared
+
+
+def _commit_prepared(wrapped: Any, connection: Connection, args: Any, kwargs: Any) -> None:
+    wrap_dialect(connection.dialect)
+    wrapped(*args, **kwargs)
 
 
 def open_for_write(connection: Connection) -> Ledger:
@@ -134,28 +154,46 @@ def _do_rollback_to_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any
 def _do_prepare_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
     ledger = ledger_of(args[0])
-    if ledger is not None:
-        _prepared[args[1]] = ledger
+    # A copy: the connection may be reset, and lent to others, before the COMMIT.
+    _prepared[args[1]] = Ledger() if ledger is None else ledger.prepared()
 
 
 def _do_commit_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
-    connection, xid = args[:2]
-    ledger = _prepared.pop(xid, None) or open_for_write(connection)
-    if kwargs.get("recover"):  # another process's transaction: nobody here knows what it wrote
-        ledger.everything = True
-    commit(
-        ledger,
-        dialect,
-        lambda: wrapped(*args, **kwargs),
-        lambda: dialect.do_rollback_twophase(connection, xid),
-    )
+    connection, xid, is_prepared, recover = _twophase(*args, **kwargs)
+    own = open_for_write(connection)
+    ledger = own
+    if recover or is_prepared:
+        ledger = _prepared.get(xid) or Ledger()
+        # Another process's transaction: nobody here knows what it wrote.
+        ledger.everything = ledger.everything or recover or xid not in _prepared
+
+    def abort() -> None:
+        if not recover:  # whoever recovers it has decided that it shall be committed
+            dialect.do_rollback_twophase(connection, xid, is_prepared)
+
+    own.publishing = True
+    try:
+        commit(ledger, dialect, lambda: wrapped(*args, **kwargs), abort)
+    finally:
+        own.publishing = False
+    _prepared.pop(xid, None)
+    own.end()
 
 
 def _do_rollback_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
+    connection, xid, *_ = _twophase(*args, **kwargs)
     wrapped(*args, **kwargs)
-    ledger = _prepared.pop(args[1], None) or ledger_of(args[0])
+    _prepared.pop(xid, None)
+    ledger = ledger_of(connection)
     if ledger is not None:
         ledger.end()
+
+
+def _twophase(
+    connection: Connection, xid: Any, is_prepared: bool = True, recover: bool = False
+) -> tuple[Connection, Any, bool, bool]:
+    """Name the arguments of `do_commit_twophase` and `do_rollback_twophase`."""
+    return connection, xid, is_prepared, recover
 
 
 _DIALECT_METHODS = {

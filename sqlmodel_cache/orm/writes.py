@@ -34,7 +34,9 @@ from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.orm.transactions import (
     on_first_savepoint,
     open_for_write,
+    unwatch_recoveries,
     unwrap_dialects,
+    watch_recoveries,
     wrap_dialect,
 )
 
@@ -42,7 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import InstanceState
 
-_WRITES = (Effect.ANYTHING, Effect.COMMIT)
+_WRITES = (Effect.ANYTHING, Effect.COMMIT, Effect.COMMIT_PREPARED)
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 _SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
 _SEEN = "_sqlmodel_cache_seen"
@@ -57,11 +59,13 @@ def watch() -> None:
     for name, listener in _MAPPER_EVENTS:
         if not event.contains(Mapper, name, listener):
             event.listen(Mapper, name, listener, raw=True)
+    watch_recoveries()
     _warned.clear()
 
 
 def unwatch() -> None:
     """Remove every listener and wrapper, and forget what was prepared."""
+    unwatch_recoveries()
     for name in _STATEMENT_EVENTS:
         if event.contains(Engine, name, _on_statement):
             event.remove(Engine, name, _on_statement)
@@ -191,6 +195,10 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
         return
     wrap_dialect(connection.dialect)
     ledger = open_ledger(connection)
+    if effect is Effect.COMMIT_PREPARED:
+        if ledger.publishing:  # the dialect's own, between fence and release
+            return
+        durable = True
     if effect in _WRITES or whole:  # others may have to be a transaction's very first statement
         open_for_write(connection)
     itself = effect is not Effect.COMMIT and settle_statement(connection, ledger)
@@ -202,6 +210,8 @@ def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
         ledger.local_settings = True
     elif effect is Effect.ISOLATION:
         ledger.isolation_changed = True
+    elif effect is Effect.COMMIT_PREPARED:
+        ledger.everything = True
     elif effect is Effect.ANYTHING:
         ledger.everything = True
         if tables.roots():

@@ -119,3 +119,29 @@ def test_what_later_statements_mean(text, effect):
 def test_headline_has_no_values(text, said):
     """Verb and table for a log line; nothing that was quoted, nothing behind a quote."""
     assert headline(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "effect"),
+    [
+        ("COMMIT", Effect.COMMIT),
+        ("commit work;", Effect.COMMIT),
+        ("COMMIT AND NO CHAIN", Effect.COMMIT),
+        ("end transaction -- of it", Effect.COMMIT),
+        ("COMMIT PREPARED 'x'", Effect.COMMIT_PREPARED),
+        ("/* a */ commit -- b\n prepared 'x'", Effect.COMMIT_PREPARED),
+        ("PREPARE TRANSACTION 'x'", Effect.NOTHING),
+        ("ROLLBACK PREPARED 'x'", Effect.NOTHING),
+        ("XA COMMIT 'x' ONE PHASE", Effect.COMMIT_PREPARED),
+        ("XA START 'x'", Effect.NOTHING),
+        ("XA BEGIN 'x'", Effect.NOTHING),
+        ("xa end 'x'", Effect.NOTHING),
+        ("XA PREPARE 'x'", Effect.NOTHING),
+        ("XA ROLLBACK 'x'", Effect.NOTHING),
+        ("XA RECOVER", Effect.NOTHING),
+        ("XA /**/ COMMIT 'x'", Effect.COMMIT_PREPARED),
+    ],
+)
+def test_commits_and_what_only_begins_like_one(text: str, effect: Effect) -> None:
+    """A prepared transaction's COMMIT makes durable what this connection knows nothing of."""
+    assert effect_of(text) is effect

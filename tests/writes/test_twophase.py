@@ -37,7 +37,7 @@ def engine(mariadb_url, store):
     Base.metadata.create_all(engine)
     SQLModelCache.configure(store)
     with Session(engine) as session:
-        session.add(Coin(id=1, side="heads"))
+        session.add_all([Coin(id=1, side="heads"), Coin(id=2, side="heads")])
         session.commit()
     assert [side(engine), side(engine)] == ["heads", "heads"]
     assert SQLModelCache.stats().hits == 1
@@ -78,3 +78,32 @@ def test_two_phase_rollback(engine, store):
     before = SQLModelCache.stats().hits
     assert side(engine) == "heads"
     assert SQLModelCache.stats().hits == before + 1
+
+
+def test_two_phase_drops_its_own_rows_only(engine, caplog):
+    """The dialect's XA statements are no text that could write anything."""
+    with Session(engine) as session:
+        session.get(Coin, 2)
+    with Session(engine, twophase=True) as session:
+        session.get(Coin, 1).side = "tails"
+        session.commit()
+    before = SQLModelCache.stats().hits
+    with Session(engine) as session:
+        assert session.get(Coin, 2).side == "heads"
+    assert SQLModelCache.stats().hits == before + 1
+    assert "raw SQL" not in caplog.text
+
+
+def test_xa_commit_as_text(engine):
+    """XA by hand: nothing is published before XA COMMIT, everything at it."""
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        connection.exec_driver_sql("XA START 'hand'")
+        connection.exec_driver_sql("UPDATE twophase_coin SET side = 'tails' WHERE id = 1")
+        connection.exec_driver_sql("XA END 'hand'")
+        connection.exec_driver_sql("XA PREPARE 'hand'")
+        connection.commit()
+        assert [side(engine), side(engine)] == ["heads", "heads"]
+        connection.exec_driver_sql("XA COMMIT 'hand'")
+        assert side(engine) == "tails"
+    assert [side(engine), side(engine)] == ["tails", "tails"]
