@@ -98,12 +98,12 @@ def test_xa_commit_as_text(engine):
     """XA by hand: nothing is published before XA COMMIT, everything at it."""
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     with autocommit.connect() as connection:
-        connection.exec_driver_sql("XA START 'hand'")
+        connection.exec_driver_sql("XA START 'by_hand'")
         connection.exec_driver_sql("UPDATE twophase_coin SET side = 'tails' WHERE id = 1")
-        connection.exec_driver_sql("XA END 'hand'")
-        connection.exec_driver_sql("XA PREPARE 'hand'")
-        connection.commit()
-        assert [side(engine), side(engine)] == ["heads", "heads"]
-        connection.exec_driver_sql("XA COMMIT 'hand'")
-        assert side(engine) == "tails"
+        connection.exec_driver_sql("XA END 'by_hand'")
+        connection.exec_driver_sql("XA PREPARE 'by_hand'")
+        before = [side(engine) for _ in range(2)]
+        connection.exec_driver_sql("XA COMMIT 'by_hand'")
+        after = side(engine)
+    assert [*before, after] == ["heads", "heads", "tails"]
     assert [side(engine), side(engine)] == ["tails", "tails"]
