@@ -121,6 +121,11 @@ class Counters:
         self._observers = observers
         self.restart()
 
+    def observe(self, observer: Observer) -> None:
+        """Let `observer` hear of each event from now on. Idempotent."""
+        if observer not in self._observers:
+            self._observers = (*self._observers, observer)
+
     def restart(self) -> None:
         """Begin at nothing."""
         self.hits = self.misses = self.fills = self.invalidations = self.errors = self.lost = 0
@@ -214,6 +219,13 @@ class Tally:
             return self._models[name]
         except KeyError:
             return self._models.setdefault(name, Counters(name, self._observers))
+
+    def observe(self, observer: Observer) -> None:
+        """Let `observer` hear of each event from now on. Idempotent."""
+        if observer not in self._observers:
+            self._observers += (observer,)
+            for counters in self._models.copy().values():
+                counters.observe(observer)
 
     def restart(self) -> None:
         """Begin at nothing, as a forked child does: what happened before was its parent's."""

@@ -47,7 +47,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     ),
     ("api", ""),  # "" is the package itself
     (
-        "testing.statements", "testing.temporary", "testing.asserting", "testing.faults",
+        "fastapi", "testing.statements", "testing.temporary", "testing.asserting", "testing.faults",
         "testing.contract.store", "testing.contract.small", "testing.contract.full",
         "testing.contract", "testing.everywhere", "testing",
     ),

@@ -87,6 +87,13 @@ class Cache:
         self.stores.close()
         self.sites.forget()
 
+    async def aclose(self) -> None:
+        """Like `close`, from an event loop, which runs on; its own connections are awaited."""
+        self.closed = True
+        await self.backlog.aclose()
+        if self.stores.aclose is not None:
+            await self.stores.aclose()
+
     def _lost_for_good(self, number: int) -> None:
         self.tally.unattributed.lost += number
         logger.error("%d invalidations were never taken by the store and are lost", number)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from sqlmodel_cache import clock
@@ -85,13 +86,24 @@ class Backlog:
         elif isinstance(worker, asyncio.Task):
             worker.cancel()
         if len(self) and self._stores.sync is not None:
-            try:
+            with suppress(UnavailableError):
                 drive(self._drain(), self._stores.sync)
-            except UnavailableError:
-                pass
         if left := len(self):
             self._on_lost(left)
             self._forget()
+
+    async def aclose(self) -> None:
+        """Like `close`, from an event loop: it runs on, and an async-only store is asked too."""
+        if self._stores.sync is not None:
+            await asyncio.to_thread(self.close)
+            return
+        self._stop.set()
+        if isinstance(self._worker, asyncio.Task):
+            self._worker.cancel()
+        if len(self):
+            with suppress(UnavailableError):
+                await adrive(self._drain(), self._stores.async_)
+        self.close()
 
     def after_fork(self) -> None:
         """Begin with nothing in a forked child, where the worker does not live either."""

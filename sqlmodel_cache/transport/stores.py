@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,7 @@ class Stores:
     full: bool
     breaker: Breaker = field(default_factory=Breaker)
     close: Callable[[], None] = field(default=lambda: None)
+    aclose: Callable[[], Awaitable[None]] | None = None
 
 
 def open_stores(transport: object) -> Stores:
@@ -35,7 +36,9 @@ def open_stores(transport: object) -> Stores:
     """
     if isinstance(transport, str):
         pair = open_url(transport)
-        return Stores(pair.sync, pair.async_, pair.blocks, True, close=pair.close)
+        return Stores(
+            pair.sync, pair.async_, pair.blocks, True, close=pair.close, aclose=pair.aclose
+        )
     traits = classify(transport)
     if traits.serves_sync and traits.serves_async:
         pair_: Any = transport

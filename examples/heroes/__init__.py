@@ -1,0 +1,1 @@
+"""Heroes and teams: a FastAPI application with a cache, an async database, and tests."""
