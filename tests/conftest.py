@@ -79,3 +79,14 @@ def commandstats(redis_url: str) -> Callable[[], AbstractContextManager[Commands
     `with commandstats() as commands:` makes a dict of calls by command, filled at its end.
     """
     return partial(record_commands, redis_url)
+
+
+@pytest.fixture
+def no_sqlglot(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Have raw SQL judged by its words, as where the extra `sql` is not installed."""
+    from sqlmodel_cache.orm import rawsql
+
+    monkeypatch.setattr(rawsql, "_parser", lambda: None)
+    rawsql._read.cache_clear()
+    yield
+    rawsql._read.cache_clear()

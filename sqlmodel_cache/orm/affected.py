@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import BindParameter, Column, Table, bindparam, select
 from sqlalchemy.sql.visitors import replacement_traverse
 
+from sqlmodel_cache.orm.named import NOTHING
+
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
@@ -53,7 +55,7 @@ def affected_keys(
             query = query.where(replacement_traverse(dml.whereclause, {}, with_value))
         except LookupError:
             return None
-    options = {"schema_translate_map": translate} if translate else {}
+    options = NOTHING | ({"schema_translate_map": translate} if translate else {})
     return [tuple(row) for row in connection.execute(query, execution_options=options)]
 
 

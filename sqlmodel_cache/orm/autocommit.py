@@ -6,7 +6,7 @@ is one that commits whatever came before it.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlmodel_cache.errors import FenceError
 from sqlmodel_cache.orm import _sqlalchemy
@@ -19,18 +19,25 @@ if TYPE_CHECKING:
     from sqlmodel_cache.orm.connection import Ledger
 
 
-def settle_statement(connection: Connection, ledger: Ledger) -> bool:
+_ITSELF: Final = "_sqlmodel_cache_commits_itself"
+
+
+def settle_statement(context: Any, ledger: Ledger) -> bool:
     """Tell whether the statement to come will commit itself; then those before it have.
 
     Their fences are released here, or a thousand statements would fence a thousand times a
-    thousand rows.
+    thousand rows. Once for each statement: what it touched itself is kept.
     """
-    if ledger.opened or not _commits_itself(connection):
-        return False
-    end_early(ledger)
-    ledger.frames.clear()
-    ledger.everything = False
-    return True
+    known: bool | None = getattr(context, _ITSELF, None)
+    if known is not None:
+        return known
+    itself = not ledger.opened and _commits_itself(context.root_connection)
+    setattr(context, _ITSELF, itself)
+    if itself:
+        end_early(ledger)
+        ledger.frames.clear()
+        ledger.everything = False
+    return itself
 
 
 def fence_now(connection: Connection, ledger: Ledger) -> None:

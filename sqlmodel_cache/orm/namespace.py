@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
@@ -45,7 +45,7 @@ def identify(connection: Connection) -> Database:
 
 def is_replica(connection: Connection) -> bool:
     """Tell whether PostgreSQL follows another server, so that its rows may be old."""
-    return bool(connection.execute(text("SELECT pg_is_in_recovery()")).scalar())
+    return bool(_ask(connection, "SELECT pg_is_in_recovery()").scalar())
 
 
 def _identify(connection: Connection) -> Database:
@@ -59,13 +59,18 @@ def _identify(connection: Connection) -> Database:
     return Database(_by_arguments(connection))
 
 
+def _ask(connection: Connection, question: str) -> Any:
+    """Put a question of our own, which writes nothing, whatever the connection declares."""
+    return connection.execute(text(question), execution_options={"cache_invalidates": ()})
+
+
 def _digest(*parts: object) -> str:
     joined = "\0".join(map(str, parts)).encode("utf-8", "surrogatepass")
     return blake2b(joined, digest_size=8).hexdigest()
 
 
 def _sqlite(connection: Connection) -> Database:
-    rows = connection.execute(text("PRAGMA database_list")).all()
+    rows = _ask(connection, "PRAGMA database_list").all()
     path = next((row[2] for row in rows if row[1] == "main"), "")
     if path:
         attached = sorted(
@@ -74,7 +79,7 @@ def _sqlite(connection: Connection) -> Database:
             if row[1] != "main" and row[1] != "temp"
         )
         if not os.path.exists(path):
-            connection.execute(text("PRAGMA schema_version"))  # opens the file, and so makes it
+            _ask(connection, "PRAGMA schema_version")  # opens the file, and so makes it
         return Database("s" + _digest(os.path.realpath(path), _inode(path), *attached))
     url = str(connection.engine.url.database or "")
     if "cache=shared" in url or "memdb" in url:
@@ -97,21 +102,20 @@ def _inode(path: str) -> int | None:
 
 
 def _postgresql(connection: Connection) -> Database:
-    may_ask = connection.execute(
-        text("SELECT has_function_privilege('pg_control_system()', 'execute')")
+    may_ask = _ask(
+        connection, "SELECT has_function_privilege('pg_control_system()', 'execute')"
     ).scalar()
-    *database, path, replica = connection.execute(
-        text(
-            "SELECT datname, oid, array_to_string(current_schemas(false), ','),"
-            " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()"
-        )
+    *database, path, replica = _ask(
+        connection,
+        "SELECT datname, oid, array_to_string(current_schemas(false), ','),"
+        " pg_is_in_recovery() FROM pg_database WHERE datname = current_database()",
     ).one()
     if not may_ask:
         where = _by_arguments(connection)
         return Database(None if where is None else _digest(where, *database, path), replica)
     try:
         with connection.begin_nested():  # some hosted servers refuse it all the same
-            system = connection.execute(text("SELECT system_identifier FROM pg_control_system()"))
+            system = _ask(connection, "SELECT system_identifier FROM pg_control_system()")
             return Database("p" + _digest(system.scalar(), *database, path), replica)
     except DBAPIError:
         where = _by_arguments(connection)
@@ -119,10 +123,11 @@ def _postgresql(connection: Connection) -> Database:
 
 
 def _mysql(connection: Connection) -> Database:
-    server = connection.execute(
-        text("SHOW GLOBAL VARIABLES WHERE variable_name IN ('server_uid', 'server_uuid')")
+    server = _ask(
+        connection,
+        "SHOW GLOBAL VARIABLES WHERE variable_name IN ('server_uid', 'server_uuid')",
     ).all()
-    database = connection.execute(text("SELECT DATABASE()")).scalar()
+    database = _ask(connection, "SELECT DATABASE()").scalar()
     if not server:
         where = _by_arguments(connection)
         return Database(None if where is None else _digest(where, database))

@@ -12,7 +12,7 @@ from sqlmodel_cache.config import check_seconds
 from sqlmodel_cache.errors import ConfigurationError
 
 # Every execution option of ours. Others that begin with `cache_` are taken for a slip.
-KNOWN: Final = ("cache", "cache_ttl", "cache_namespace", "cache_replica")
+KNOWN: Final = ("cache", "cache_ttl", "cache_namespace", "cache_replica", "cache_invalidates")
 _KNOWN: Final = frozenset(KNOWN)
 
 # On the SELECT of a miss: answered by key already, and no query that somebody wants cached.

@@ -20,7 +20,6 @@ from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnE
 from sqlalchemy.sql.visitors import iterate
 
 from sqlmodel_cache.orm import _sqlalchemy
-from sqlmodel_cache.orm.sqltext import Effect, effect_of
 from sqlmodel_cache.orm.tables import TableMap, Target
 
 # bind names, in the order of a root's primary key
@@ -87,17 +86,16 @@ def _elements(compiled: Any) -> Iterator[Any]:
     yield from _sqlalchemy.compiled_ctes(compiled)
 
 
-def ddl_effect(element: Any, text: str, tables: TableMap) -> tuple[Effect, frozenset[str]]:
-    """Return what a DDL element can do: its worst effect, and the roots' tables it drops.
+def tables_dropped(element: Any, tables: TableMap) -> frozenset[str] | None:
+    """Return the roots' tables that a DDL element of SQLAlchemy's drops; None: judge its text.
 
     What others than SQLAlchemy call DDL is judged by its text, whatever its class is called.
     """
     if isinstance(element, DropTable):
-        return Effect.NOTHING, frozenset(hit.root.table for hit in tables.targets(element.element))
+        dropped = {hit.root.table for hit in tables.targets(element.element)}
+        return frozenset(dropped | tables.dependants(element.element, deleted=True))
     known = type(element).__module__ == DropTable.__module__
-    if known and not isinstance(element, DDL | DropSchema):
-        return Effect.NOTHING, frozenset()
-    return effect_of(text), frozenset()
+    return frozenset() if known and not isinstance(element, DDL | DropSchema) else None
 
 
 def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:

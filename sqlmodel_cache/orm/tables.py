@@ -43,13 +43,20 @@ class Target:
 
 
 class TableMap:
-    """Which cached models live in which tables.
+    """Which cached models live in which tables; made of all mappers, cached or not.
 
     Looked up by the Table itself: two databases may each have a `user`, of different shape. A
     Table that nobody mapped (reflected, say) stands for all of its name.
     """
 
     def __init__(self, mappers: Iterable[Mapper[Any]]) -> None:
+        mapped = list(mappers)
+        mappers = [mapper for mapper in mapped if opted_in(mapper.class_)]
+        self._metadatas = {
+            mapper.local_table.metadata
+            for mapper in mapped
+            if isinstance(mapper.local_table, Table)
+        }
         self._roots: dict[Table, Root] = {}
         self._targets: dict[Table, list[Target]] = {}
         self._by_name: dict[str, list[Target]] = {}
@@ -110,6 +117,30 @@ class TableMap:
             for child in _cascade(parent, deleted)
             for target in self.targets(child)
         )
+
+    def referrers(self, table: TableClause) -> frozenset[str]:
+        """Return roots' tables that refer to `table`, whatever their foreign keys say."""
+        return frozenset(
+            target.root.table
+            for parent in self._described(table)
+            for child in _referring(parent)
+            for target in self.targets(child)
+        )
+
+    def called(self, name: str, schema: str, default_schema: str | None) -> list[Table]:
+        """Return the tables beside any mapped class that a text may call so, in any case.
+
+        `schema` is empty where the text has none: then it may mean any.
+        """
+        wanted, where = name.casefold(), schema.casefold()
+        default = (default_schema or "").casefold()
+        return [
+            table
+            for metadata in self._metadatas
+            for table in metadata.tables.values()
+            if table.name.casefold() == wanted
+            and (not where or (table.schema or default).casefold() == where)
+        ]
 
     def referenced(self, table: TableClause) -> frozenset[str]:
         """Return names and keys of columns of `table` that foreign keys of others point at."""
@@ -190,9 +221,7 @@ def table_map() -> TableMap:
     global _current
     found = _current
     if found is None:  # not read again below: a thread that maps a class forgets it
-        found = _current = TableMap(
-            mapper for mapper in _sqlalchemy.all_mappers() if opted_in(mapper.class_)
-        )
+        found = _current = TableMap(_sqlalchemy.all_mappers())
     return found
 
 
@@ -222,6 +251,21 @@ def _key_columns(mapper: Mapper[Any], root: Mapper[Any]) -> tuple[Column[Any], .
             return None
         found.append(here[0])
     return tuple(found)
+
+
+def _referring(table: Table) -> set[Table]:
+    """Return the tables with a foreign key to `table`, or to one of those."""
+    seen: set[Table] = set()
+    todo = [table]
+    while todo:
+        parent = todo.pop()
+        for child in parent.metadata.tables.values():
+            if child not in seen and any(
+                constraint.referred_table is parent for constraint in child.foreign_key_constraints
+            ):
+                seen.add(child)
+                todo.append(child)
+    return seen
 
 
 def _cascade(table: Table, deleted: bool) -> set[Table]:

@@ -20,35 +20,39 @@ from sqlalchemy.sql.expression import (
 )
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.events import Bypass, logger
+from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm import _sqlalchemy, schemas
 from sqlmodel_cache.orm.affected import affected_keys
 from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
-from sqlmodel_cache.orm.connection import Ledger, ledger_of, open_ledger
+from sqlmodel_cache.orm.connection import Ledger, ledger_of
 from sqlmodel_cache.orm.cursors import watch_cursor
 from sqlmodel_cache.orm.keying import pk_codec, row_key
+from sqlmodel_cache.orm.named import OPTION
 from sqlmodel_cache.orm.options import OURS
-from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, effect_of, headline
-from sqlmodel_cache.orm.statements import Hit, analyse, ddl_effect, is_opaque
+from sqlmodel_cache.orm.statements import Hit, analyse, is_opaque
 from sqlmodel_cache.orm.tables import Root, table_map
+from sqlmodel_cache.orm.texts import (
+    on_declared,
+    on_function_that_sets,
+    on_text,
+    warn_again,
+    warn_once,
+)
 from sqlmodel_cache.orm.transactions import (
     on_first_savepoint,
     open_for_write,
     unwatch_recoveries,
     unwrap_dialects,
     watch_recoveries,
-    wrap_dialect,
 )
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import InstanceState
 
-_WRITES = (Effect.ANYTHING, Effect.COMMIT, Effect.COMMIT_PREPARED)
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 _SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
 _SEEN = "_sqlmodel_cache_seen"
-_warned: set[str] = set()
 
 
 def watch() -> None:
@@ -60,7 +64,7 @@ def watch() -> None:
         if not event.contains(Mapper, name, listener):
             event.listen(Mapper, name, listener, raw=True)
     watch_recoveries()
-    _warned.clear()
+    warn_again()
 
 
 def unwatch() -> None:
@@ -73,32 +77,37 @@ def unwatch() -> None:
         if event.contains(Mapper, name, listener):
             event.remove(Mapper, name, listener)
     unwrap_dialects()
-    _warned.clear()
+    warn_again()
 
 
 def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
     compiled = context.compiled
     if context.dialect.name == "sqlite":
         watch_cursor(context)
+    if OPTION in context.execution_options and not hasattr(context, _SEEN):
+        on_declared(context)
     if compiled is None or context.is_text or context.isddl:
-        _on_text_or_ddl(statement, compiled, context)
-    elif context.is_crud or getattr(compiled, "ctes", None):
+        on_text(statement, compiled, context)
+        return
+    if "set_config" in statement or "SET_CONFIG" in statement:
+        on_function_that_sets(compiled, context)
+    if context.is_crud or getattr(compiled, "ctes", None):
         if not hasattr(context, _SEEN):  # one statement may be sent in many batches
             setattr(context, _SEEN, True)
             _on_dml(compiled, context)
             if analyse(compiled, table_map()).opaque:
-                _on_text_or_ddl(statement, compiled, context)
+                on_text(statement, compiled, context)
     elif type(compiled.statement) in _SAVEPOINTS:
         if type(compiled.statement) is SavepointClause:
             on_first_savepoint(context.root_connection, compiled.statement.ident)
     elif type(compiled.statement) is not Select and is_opaque(compiled):
-        _on_text_or_ddl(statement, compiled, context)
+        on_text(statement, compiled, context)
     elif context.execution_options.get("cache") is True and not (
         OURS.keys() <= context.execution_options.keys()
     ):
         for cache in _state.live():
             cache.tally.unattributed.bypass(Bypass.QUERY)
-        _warn_once(
+        warn_once(
             "query",
             "execution option cache=True on a select(): queries are not cached yet; this one and"
             " those after it go to the database",
@@ -112,7 +121,7 @@ def _on_dml(compiled: Any, context: Any) -> None:
         return
     connection = context.root_connection
     ledger = open_for_write(connection)
-    itself = settle_statement(connection, ledger)
+    itself = settle_statement(context, ledger)
     ledger.frames.wrote = True
     for table in analysis.tables:
         ledger.frames.touch_table(table)
@@ -174,61 +183,6 @@ def _schema(root: Root, connection: Connection, ledger: Ledger) -> str:
     for cache in _state.live():
         cache.sites.of(connection.dialect).schemas.add(schema)
     return schema
-
-
-def _on_text_or_ddl(statement: str, compiled: Any, context: Any) -> None:
-    tables = table_map()
-    whole: frozenset[str] = frozenset()
-    if context.isddl:
-        effect, whole = ddl_effect(compiled.statement, statement, tables)
-    else:
-        effect = effect_of(statement)
-    connection = context.root_connection
-    durable = commits_implicitly(statement, connection.dialect.name)
-    if (opens := brackets(statement)) is not None:
-        wrap_dialect(connection.dialect)
-        open_ledger(connection).opened = opens
-    if effect is Effect.NOTHING and not whole:
-        known = ledger_of(connection) if durable else None
-        if known is not None and known.wrote:
-            fence_now(connection, known)
-        return
-    wrap_dialect(connection.dialect)
-    ledger = open_ledger(connection)
-    if effect is Effect.COMMIT_PREPARED:
-        if ledger.publishing:  # the dialect's own, between fence and release
-            return
-        durable = True
-    if effect in _WRITES or whole:  # others may have to be a transaction's very first statement
-        open_for_write(connection)
-    itself = effect is not Effect.COMMIT and settle_statement(connection, ledger)
-    for table in whole:
-        ledger.frames.touch_table(table)
-    if effect is Effect.SETTINGS:
-        ledger.settings = True
-    elif effect is Effect.LOCAL_SETTINGS:
-        ledger.local_settings = True
-    elif effect is Effect.ISOLATION:
-        ledger.isolation_changed = True
-    elif effect is Effect.COMMIT_PREPARED:
-        ledger.everything = True
-    elif effect is Effect.ANYTHING:
-        ledger.everything = True
-        if tables.roots():
-            _warn_once(
-                "text",
-                f"a raw SQL statement that could write anything ({headline(statement)}) was"
-                " executed: every cached model is dropped at its commit. Use insert(), update() or"
-                " delete() to drop less. This is said once.",
-            )
-    if effect is Effect.COMMIT or durable or itself:
-        fence_now(connection, ledger)
-
-
-def _warn_once(what: str, message: str) -> None:
-    if what not in _warned:
-        _warned.add(what)
-        logger.warning(message)
 
 
 # -- what the unit of work knows ------------------------------------------------------------------

@@ -217,7 +217,7 @@ ELSEWHERE = {
     "table-insert": (insert(LIGHT).values(id=9, name="new"), set()),
     "reflected-delete": (delete(REFLECTED), {"review_team", "review_hero"}),
     "reflected-rekey": (update(REFLECTED).values(id=7), {"review_team", "review_hero"}),
-    "ddl": (DropRetired(), {"review_hero", "review_team"}),
+    "ddl": (DropRetired(), {"review_hero"}),
 }
 
 

@@ -205,7 +205,7 @@ def test_b14_a_write_in_a_common_table_expression(world: World) -> None:
 
 @pytest.mark.parametrize("via", ["session", "engine", "driver_sql"])
 def test_b15_raw_text_drops_every_cached_model(
-    world: World, via: str, caplog: pytest.LogCaptureFixture
+    world: World, via: str, caplog: pytest.LogCaptureFixture, no_sqlglot: None
 ) -> None:
     """Text that may write drops all models at its commit, and is warned of once."""
     hero, town = world.store(Hero(name="Ann")), world.store(Town(name="Rome"))

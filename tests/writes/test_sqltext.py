@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sqlmodel_cache.orm.sqltext import Effect, effect_of, headline
+from sqlmodel_cache.orm.sqltext import Effect, brackets, effect_of, headline
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,19 @@ from sqlmodel_cache.orm.sqltext import Effect, effect_of, headline
         "SET statement_timeout = 5",
         "EXPLAIN SELECT 1",
         "SELECT 1;",
+        "SELECT 1; SELECT 2",
+        "SELECT replace(name, 'a', 'b') FROM hero",
+        "SELECT insert('Quadratic', 3, 4, 'What'), truncate(1.5, 1)",
+        "SELECT last_update FROM hero",
+        "SET CONSTRAINTS ALL DEFERRED",
+        "SET LOCAL lock_timeout = '2s'",
+        "SET SESSION foreign_key_checks=0, unique_checks = 0",
+        "CREATE TABLE x (id int REFERENCES hero (id) ON DELETE CASCADE ON UPDATE SET NULL)",
+        "CREATE TRIGGER x AFTER UPDATE ON hero BEGIN DELETE FROM team; END",
+        "GRANT UPDATE ON hero TO alice",
+        "PRAGMA table_info(hero)",
+        "PRAGMA foreign_keys = ON",
+        "DECLARE c CURSOR FOR SELECT * FROM hero FOR UPDATE",
     ],
 )
 def test_harmless(text):
@@ -58,11 +71,25 @@ def test_harmless(text):
         "select 'a' /* ' */ ; delete from hero where name = 'x'",
         "select $$'$$ ; delete from hero where name = 'x'",
         "select '\\'' ; delete from hero where name = 'x'",
+        "CREATE TABLE gone AS WITH d AS (DELETE FROM hero RETURNING *) SELECT * FROM d",
+        "BEGIN NOT ATOMIC UPDATE hero SET name = 'x'; END",
+        "SET STATEMENT max_statement_time=1 FOR UPDATE hero SET power = 7",
+        "SELECT 1 EXECUTE rename_all",
+        "SELECT 1 DELETE FROM hero",
+        "/*! UPDATE hero SET power = 1 */",
+        "SELECT 1 /*! ; DELETE FROM hero */",
+        "SELECT 5--5 ; DELETE FROM hero",
+        "SELECT 1 # '\n; DELETE FROM hero # '",
+        "SHOW x /* /* */ ' */ ; delete from hero /* ' */",
+        "SELECT 1 AS a$$ ; DELETE FROM hero; SELECT 1 AS b$$",
+        "WITH [a'] AS (SELECT 1) DELETE FROM hero WHERE name = ''",
+        "SELECT 1 -- x\r; DELETE FROM hero",
+        "SELECT q'[it's]' FROM dual; DELETE FROM hero WHERE name = 'x'",
     ],
 )
 def test_anything(text):
     """Texts that write, and texts nobody understands."""
-    assert effect_of(text) is Effect.ANYTHING
+    assert Effect.ANYTHING in effect_of(text)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +110,23 @@ def test_anything(text):
         ("SET default_transaction_isolation TO serializable", Effect.SETTINGS),
         ("SET @@session.tx_isolation = 'READ-COMMITTED'", Effect.SETTINGS),
         ("USE other", Effect.SETTINGS),
+        ('SET "search_path" TO tenant', Effect.SETTINGS),
+        ("SET/**/ROLE alice", Effect.SETTINGS),
+        ("/* why */ SET -- now\n ROLE alice", Effect.SETTINGS),
+        ("SET session_replication_role = replica", Effect.SETTINGS),
+        ("SET foreign_key_checks = 0, sql_mode = ''", Effect.SETTINGS),
+        ("SET @tenant = 7", Effect.SETTINGS),
+        ("SET something_new = 7", Effect.SETTINGS),
+        ("SELECT 1; SET ROLE alice", Effect.SETTINGS),
+        ("SET ROLE alice; UPDATE hero SET name = 'x'", Effect.SETTINGS | Effect.ANYTHING),
+        ("UPDATE hero SET name = 'x'; COMMIT", Effect.COMMIT | Effect.ANYTHING),
+        ("SELECT * FROM (SELECT set_config('role', 'alice', false)) AS x", Effect.SETTINGS),
+        ("UPDATE pg_settings SET setting = 'x'", Effect.SETTINGS | Effect.ANYTHING),
+        ("EXECUTE IMMEDIATE 'SET ROLE alice'", Effect.SETTINGS | Effect.ANYTHING),
+        ("ATTACH DATABASE 'x' AS other", Effect.SETTINGS),
+        ("DETACH other", Effect.SETTINGS),
+        ("PRAGMA main.read_uncommitted = 1", Effect.SETTINGS),
+        ("ALTER SESSION SET CURRENT_SCHEMA = other", Effect.SETTINGS | Effect.ANYTHING),
         ("COMMIT", Effect.COMMIT),
         ("end", Effect.COMMIT),
     ],
@@ -90,6 +134,57 @@ def test_anything(text):
 def test_what_later_statements_mean(text, effect):
     """Settings that change which rows are seen, isolation, and a COMMIT in words."""
     assert effect_of(text) is effect
+
+
+@pytest.mark.parametrize(
+    ("dialect", "text", "effect"),
+    [
+        ("mysql", "SET LOCAL sql_mode = ''", Effect.SETTINGS),
+        ("mysql", "SET LOCAL TRANSACTION ISOLATION LEVEL SERIALIZABLE", Effect.SETTINGS),
+        ("postgresql", "SELECT data #> '{update}' FROM hero", Effect.NOTHING),
+        ("postgresql", "SELECT $q$ update $q$", Effect.NOTHING),
+        (
+            "postgresql",
+            "DO $$ BEGIN PERFORM set_config('role', 'x', false); END $$",
+            Effect.SETTINGS | Effect.ANYTHING,
+        ),
+        (
+            "postgresql",
+            "DO $$ BEGIN SET ROLE alice; END $$",
+            Effect.SETTINGS | Effect.ANYTHING,
+        ),
+        ("postgresql", "SELECT 1 ` 2 ; DELETE FROM hero ; SELECT 1 ` 2", Effect.ANYTHING),
+        ("sqlite", "SELECT 1 AS $$ ; DELETE FROM hero; SELECT 1 AS $$", Effect.ANYTHING),
+        ("mssql", "GRANT SELECT ON x TO y DELETE FROM hero", Effect.ANYTHING),
+    ],
+)
+def test_by_dialect(dialect, text, effect):
+    """What words mean, and where strings end, differs."""
+    assert effect_of(text, dialect) is effect
+
+
+def test_long_texts_are_not_kept():
+    """A text of megabytes is judged, and not remembered."""
+    text = "SELECT " + "1, " * 10000 + "1"
+    assert effect_of(text) is Effect.NOTHING
+    assert effect_of(text + "; DELETE FROM hero") is Effect.ANYTHING
+
+
+@pytest.mark.parametrize(
+    ("text", "opens"),
+    [
+        ("BEGIN", True),
+        ("/* x */ START TRANSACTION", True),
+        ("COMMIT; BEGIN", True),
+        ("UPDATE hero SET name = 'x'; COMMIT", False),
+        ("ROLLBACK TO SAVEPOINT x", None),
+        ("SELECT 'BEGIN'", None),
+        ("CREATE TRIGGER x AFTER UPDATE ON hero BEGIN DELETE FROM team; END", None),
+    ],
+)
+def test_brackets(text, opens):
+    """A transaction in text, also as one of several statements."""
+    assert brackets(text) is opens
 
 
 @pytest.mark.parametrize(

@@ -264,7 +264,7 @@ def test_reads_open_no_ledger(world):
         assert ledger_of(connection) is None
 
 
-def test_raw_write_drops_everything(world, caplog):
+def test_raw_write_drops_everything(world, caplog, no_sqlglot):
     """A text that could write anything drops every cached model, and says so once."""
     with world.engine.begin() as connection:
         connection.execute(text("UPDATE team SET name = 'x'"))
@@ -273,7 +273,7 @@ def test_raw_write_drops_everything(world, caplog):
     assert sum("raw SQL" in record.message for record in caplog.records) == 1
 
 
-def test_ddl(world):
+def test_ddl(world, no_sqlglot):
     """Dropping a table drops its model; creating one touches nothing; unknown DDL everything."""
     with world.engine.begin() as connection:
         connection.execute(DDL("CREATE TABLE other (id int)"))
