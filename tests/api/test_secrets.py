@@ -127,7 +127,7 @@ def test_garbage_under_a_key_is_not_quoted(
 
 
 def test_raw_sql_is_named_by_verb_and_table(
-    engine: Engine, caplog: pytest.LogCaptureFixture
+    engine: Engine, caplog: pytest.LogCaptureFixture, no_sqlglot: None
 ) -> None:
     """Said once, with neither literal nor parameter."""
     fill(engine, Hero(id=KEY, name="nobody"))
