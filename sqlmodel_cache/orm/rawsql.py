@@ -104,13 +104,8 @@ def read(text: str, dialect: str) -> Reading:
 @lru_cache(maxsize=512)
 def _read(text: str, dialect: str) -> Reading:
     words = effect_of(text, dialect)
-    parts = statements_in(text, dialect)
     if _parser() is None or dialect not in _DIALECTS or not is_plain(text, dialect):
         return Reading(words)
-    if Effect.ANYTHING not in words and not any("(" in part for part in parts):
-        return Reading(words)
-    if any(_TEMPLATES.search(part) for part in parts) or _shadows(text):
-        return Reading(words | Effect.ANYTHING)
     writes = _parse(_without_values(text), dialect)
     if writes is None:
         return Reading(words | Effect.ANYTHING)
@@ -138,16 +133,22 @@ def _without_values(text: str) -> str:
 def _parse(text: str, dialect: str) -> frozenset[Written] | None:
     """Return the tables written, None if a part of the text that may write is not understood."""
     parts = statements_in(text, dialect)
-    trees = _trees(text, dialect, parts)
-    if not parts or trees is None or len(trees) != len(parts):
+    asked: dict[int, str] = {}
+    for number, part in enumerate(parts):
+        writes = Effect.ANYTHING in effect_of_statement(part, dialect)
+        if not _PARSED.match(part):
+            if writes or _calls_by_words(part):
+                return None
+        elif writes or "(" in part:
+            asked[number] = part
+    if not parts or (asked and (_shadows(text) or any(map(_TEMPLATES.search, parts)))):
+        return None
+    trees = _trees(text, dialect, parts) if asked else []
+    if trees is None or (asked and len(trees) != len(parts)):
         return None
     found: set[Written] = set()
-    for part, tree in zip(parts, trees, strict=True):
-        if not _PARSED.match(part):
-            if Effect.ANYTHING in effect_of_statement(part, dialect) or _calls_by_words(part):
-                return None
-            continue
-        written = _Statement(tree, part, dialect).written()
+    for number, part in asked.items():
+        written = _Statement(trees[number], part, dialect).written()
         if written is None:
             return None
         found |= written
