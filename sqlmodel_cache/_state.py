@@ -23,6 +23,9 @@ wrote_unseen = False
 # What a model gets that says nothing itself; set by `sqlmodel_cache.testing.everywhere` alone.
 everywhere: CacheConfig | None = None
 
+# True once this process was told that it writes cached models without any cache.
+told_unconfigured = False
+
 # Caches that a cached_sessionmaker() carries. A commit fences in every one of them.
 carried: WeakSet[Any] = WeakSet()
 

@@ -45,7 +45,12 @@ settings.load_profile("ci")
 
 @pytest.fixture(autouse=True)
 def unconfigured() -> Iterator[None]:
-    """Leave no configuration of the library behind."""
+    """Leave no configuration of the library behind.
+
+    That a process writes without one is said once: where, would be a matter of the tests' order.
+    """
+    if state := sys.modules.get("sqlmodel_cache._state"):
+        state.told_unconfigured = True
     yield
     if api := sys.modules.get("sqlmodel_cache.api"):
         api.SQLModelCache.reset()

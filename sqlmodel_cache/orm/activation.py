@@ -4,7 +4,7 @@ The guard stands from import on and costs uncached models one dictionary lookup:
 `Session.get` (under which `get_one`, `scoped_session` and every async form come out), and it
 listens for mappers, so that a wrong policy is found at its class statement (or, assigned later,
 when the mapper is configured) and a process that only writes is configured by its environment as
-soon as it maps a cached class.
+soon as it maps a cached class. It listens for flushes, to say once that nobody hears of them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import wrapt
-from sqlalchemy import event
+from sqlalchemy import event, inspect
 from sqlalchemy.orm import Mapper, Session
 
 from sqlmodel_cache import _state
@@ -21,7 +21,7 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import capture, lookup, policy, sessions
 from sqlmodel_cache.orm.cache import Cache
-from sqlmodel_cache.orm.tables import forget_table_map
+from sqlmodel_cache.orm.tables import forget_table_map, table_map
 
 
 def activate(config: Configuration) -> None:
@@ -70,12 +70,13 @@ def reinstate(former: Configuration | None) -> None:
 
 
 def guard() -> None:
-    """Wrap `Session.get` and watch mappers. Idempotent."""
+    """Wrap `Session.get`, watch mappers and flushes. Idempotent."""
     if isinstance(Session.__dict__["get"], wrapt.FunctionWrapper):
         return
     wrapt.wrap_function_wrapper(Session, "get", lookup.get)
     event.listen(Mapper, "after_mapper_constructed", _on_new_mapper)
     event.listen(Mapper, "mapper_configured", _on_configured_mapper)
+    event.listen(Session, "after_flush", _on_flush)
     policy.on_decorated.append(_on_decorated)
 
 
@@ -107,6 +108,28 @@ def _on_configured_mapper(mapper: Mapper[Any], cls: type) -> None:
     forget_table_map()
     if policy.opted_in(cls):  # raises ConfigurationError for a wrong policy assigned since
         configure_from_environment()
+
+
+def _on_flush(session: Session, context: object) -> None:
+    """Say once that a process without a cache changes rows that others may have cached."""
+    if _state.told_unconfigured or _state.live() or _state.switched_off():
+        return
+    tables = table_map()
+    if not tables.roots():
+        return
+    written = {type(each) for group in (session.new, session.dirty, session.deleted)
+               for each in group}  # fmt: skip
+    for cls in written:
+        mapper: Mapper[Any] | None = inspect(cls, raiseerr=False)
+        if mapper is not None and tables.roots_of(mapper):
+            _state.told_unconfigured = True
+            logger.warning(
+                "this process writes %s, which is cached, and sqlmodel_cache is not configured in"
+                " it: what other processes have cached stays as it is. %s",
+                cls.__name__,
+                f"{_state.REMEDY[0].upper()}{_state.REMEDY[1:]}. This is said once.",
+            )
+            return
 
 
 def _on_decorated() -> None:

@@ -154,3 +154,75 @@ def test_wrong_values_are_refused(tmp_path: Path, variable: str, value: str, wha
     assert done.returncode != 0
     assert "ConfigurationError" in done.stderr
     assert what in done.stderr
+
+
+WRITES = {
+    "insert": "session.add(Hero(id=7))",
+    "update": "hero.name = 'new'",
+    "delete": "session.delete(hero)",
+}
+LISTEN = """
+import logging
+logging.basicConfig(format="%(levelname)s %(message)s")
+from sqlmodel_cache import _state
+_state.told_unconfigured = False
+class Plain(SQLModel, table=True):
+    id: int = Field(primary_key=True)
+SQLModel.metadata.create_all(engine)
+def write():
+    with Session(engine) as session:
+        hero = session.get(Hero, 1, execution_options={"cache": False})
+        WRITE
+        session.commit()
+"""
+CARRIED = """
+from sqlalchemy.orm import sessionmaker
+from sqlmodel_cache import cached_sessionmaker
+kept = cached_sessionmaker(sessionmaker(engine), transport="memory://")
+write()
+"""
+AGAIN = """
+with Session(engine) as session:
+    session.add(Hero(id=70))
+    session.commit()
+"""
+
+
+def told(folder: Path, code: str, **variables: str) -> list[str]:
+    """Run `code` below the model, and return the lines that were logged."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("SQLMODEL_CACHE_")}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", MODEL + code],
+        cwd=folder,
+        env={**clean, **variables, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("kind", list(WRITES))
+def test_writes_without_a_configuration_are_told_once(tmp_path: Path, kind: str) -> None:
+    """The first flush of a cached model in a process; it raises nothing."""
+    (line,) = told(tmp_path, LISTEN.replace("WRITE", WRITES[kind]) + "write()" + AGAIN)
+    assert line.startswith("WARNING this process writes Hero, which is cached")
+    assert "SQLMODEL_CACHE_URL" in line
+
+
+@pytest.mark.parametrize(
+    ("code", "variables"),
+    [
+        ("write()", {"SQLMODEL_CACHE_ENABLED": "0"}),
+        ("write()", {"SQLMODEL_CACHE_URL": "memory://"}),
+        ("SQLModelCache.configure('memory://')\nwrite()", {}),
+        (CARRIED, {}),
+        (AGAIN.replace("Hero(id=70)", "Plain(id=1)"), {}),
+        (AGAIN.replace("session.add(Hero(id=70))", "session.get(Plain, 1)"), {}),
+    ],
+    ids=["switched off", "by environment", "configured", "carried", "not cached", "no write"],
+)
+def test_other_writes_are_not_told(tmp_path: Path, code: str, variables: dict[str, str]) -> None:
+    """Where there is a cache, none is wanted, or no cached model is written."""
+    assert told(tmp_path, LISTEN.replace("WRITE", WRITES["update"]) + code, **variables) == []
