@@ -50,7 +50,7 @@ def unconfigured() -> Iterator[None]:
     That a process writes without one is said once: where, would be a matter of the tests' order.
     """
     if state := sys.modules.get("sqlmodel_cache._state"):
-        state.told_unconfigured = True
+        vars(state)["told_unconfigured"] = True
     yield
     if api := sys.modules.get("sqlmodel_cache.api"):
         api.SQLModelCache.reset()

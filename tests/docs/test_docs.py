@@ -34,19 +34,26 @@ def name(page: Path) -> str:
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name)
 def test_python_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """A page's Python blocks, in order, in one namespace."""
-    source = script(page)
-    if LOCAL_REDIS in source:
-        source = source.replace(LOCAL_REDIS, request.getfixturevalue("redis_url"))
-    (tmp_path / page.name).write_text(source, "utf-8")
+    (tmp_path / page.name).write_text(runnable(page, request), "utf-8")
     run_in(tmp_path, [*WARNINGS, page.name])
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if "\ndef test_" in script(p)], ids=name)
-def test_the_tests_on_a_page_pass(page: Path, tmp_path: Path) -> None:
+def test_the_tests_on_a_page_pass(
+    page: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Where a page shows tests, pytest runs them."""
-    (tmp_path / "test_page.py").write_text(script(page), "utf-8")
-    printed = run_in(tmp_path, ["-m", "pytest", "-W", "error", "-p", "no:asyncio", "test_page.py"])
+    (tmp_path / "test_page.py").write_text(runnable(page, request), "utf-8")
+    printed = run_in(tmp_path, ["-m", "pytest", *WARNINGS, "-p", "no:asyncio", "test_page.py"])
     assert "skipped" not in printed
+
+
+def runnable(page: Path, request: pytest.FixtureRequest) -> str:
+    """Return the Python of a page, with the tests' own Redis where it names the usual one."""
+    source = script(page)
+    if LOCAL_REDIS in source:
+        source = source.replace(LOCAL_REDIS, request.getfixturevalue("redis_url"))
+    return source
 
 
 def run_in(folder: Path, arguments: list[str]) -> str:
