@@ -143,6 +143,13 @@ class World:
         begun = self.loop.run_until_complete(_awaited(session._wrapped.begin_nested()))
         return Waiting(begun, self.loop)
 
+    def begun(self, connection: Any) -> Any:
+        """Begin a connection's transaction now; return it."""
+        if self.mode == "sync":
+            return connection.begin()
+        begun = self.loop.run_until_complete(_awaited(connection._wrapped.begin()))
+        return Waiting(begun, self.loop)
+
     def begin(self) -> Any:
         """Return a context: a Core connection in a transaction, committed at the end."""
         return self.engine.begin() if self.mode == "sync" else self._waiting_engine().begin()
