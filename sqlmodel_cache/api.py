@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace
 from sqlmodel_cache.events import Observer
-from sqlmodel_cache.orm import activation, explicit, options
+from sqlmodel_cache.orm import activation, explicit, options, sessions
 from sqlmodel_cache.orm.explain import Explanation, aexplain, explain
 from sqlmodel_cache.stats import Stats
 
@@ -89,9 +89,16 @@ class SQLModelCache:
         return options.bypass()
 
     @classmethod
-    def stats(cls) -> Stats:
-        """Return the counts since `configure()`. Raises ConfigurationError if unconfigured."""
-        return explicit.active().stats()
+    def stats(cls, factory: Any = None) -> Stats:
+        """Return the counts since `configure()`. Raises ConfigurationError if unconfigured.
+
+        Args:
+            factory: a `cached_sessionmaker(..., transport=...)`: the counts of the cache of its
+                own. The sessions of one without a transport are counted with all others.
+        """
+        if factory is None:
+            return explicit.active().stats()
+        return sessions.cache_behind(factory).stats()
 
     @classmethod
     def explain(cls, session: Any, model: type, key: Any, /, **arguments: Any) -> Explanation:

@@ -20,7 +20,7 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace, check_namespace_setting
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm import capture, executing, transactions, writes
-from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of
+from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of, cache_of
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import open_ledger
 from sqlmodel_cache.orm.keying import forget_codecs
@@ -92,6 +92,22 @@ class CachedSessionmaker(wrapt.CallableObjectProxy):  # type: ignore[type-arg]  
             factory.configure(sync_session_class=own)
         else:
             setattr(factory.class_, ATTRIBUTE, binding)
+
+
+def cache_behind(factory: object) -> Cache:
+    """Return the cache that a factory's sessions use.
+
+    Raises ConfigurationError for what `cached_sessionmaker` did not return, and where neither it
+    nor `configure()` has set one up.
+    """
+    if not isinstance(factory, CachedSessionmaker):
+        raise ConfigurationError(
+            f"stats() takes what cached_sessionmaker() returned, not {type(factory).__name__}"
+        )
+    cache = cache_of(factory._self_binding)
+    if cache is None:
+        raise ConfigurationError(f"sqlmodel_cache is not configured: {_state.REMEDY}")
+    return cache
 
 
 def _makes_async(factory: object) -> bool:

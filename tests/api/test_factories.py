@@ -16,6 +16,7 @@ from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelAsyncSession
 from sqlmodel_cache import ConfigurationError, SQLModelCache, cached_sessionmaker
 from sqlmodel_cache.transport import MemoryTransport
 from tests.api.models import Hero, fill, is_cached
+from tests.recording import stable_id
 
 
 @pytest.fixture(autouse=True)
@@ -110,6 +111,30 @@ def test_transport_of_its_own(engine: Engine) -> None:
     for make in (factory, lambda: Session(engine)):
         with make() as session:
             assert session.get_one(Hero, 1).name == "by its own"
+
+
+def test_stats_of_a_transport_of_its_own(engine: Engine) -> None:
+    """`stats(factory)` shows the cache that a factory carries; without one, everybody's."""
+    own = cached_sessionmaker(sessionmaker(engine), transport="memory://")
+    shared = cached_sessionmaker(sessionmaker(engine))
+    for make in (own, own, own, shared):
+        with make() as session:
+            session.get(Hero, 1)
+    stats = SQLModelCache.stats(own)
+    assert (stats.misses, stats.hits, stats.models["Hero"].fills) == (1, 2, 1)
+    assert SQLModelCache.stats(shared).misses == SQLModelCache.stats().misses == 1
+    assert SQLModelCache.stats().hits == 0
+    SQLModelCache.reset()
+    for factory in (own, shared):
+        with pytest.raises(ConfigurationError, match="not configured"):
+            SQLModelCache.stats(factory)
+
+
+@pytest.mark.parametrize("thing", [sessionmaker(), Session, "factory"], ids=stable_id)
+def test_stats_of_what_is_no_factory_of_ours(thing: Any) -> None:
+    """The message says what it takes."""
+    with pytest.raises(ConfigurationError, match="what cached_sessionmaker"):
+        SQLModelCache.stats(thing)
 
 
 def test_transport_of_its_own_needs_no_configure(engine: Engine) -> None:
