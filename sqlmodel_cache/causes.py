@@ -25,8 +25,8 @@ CAUSES: Final[dict[Bypass, Cause]] = {
         "the model's CacheConfig has enabled=False", "give the class a config of its own"
     ),
     Bypass.EAGER: Cause(
-        "a relationship is loaded together with the row",
-        "make it lazy='select', and ask for it by loader options where it is needed",
+        "its eager relationships cannot be loaded one by one with the same outcome as by a load",
+        "make one of them lazy='select'; docs/configuration.md has the list",
     ),
     Bypass.EXPRESSION: Cause(
         "a column_property() is a SQL expression", "make it deferred=True, or a plain query"

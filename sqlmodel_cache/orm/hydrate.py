@@ -27,9 +27,11 @@ class Hydrator:
     """Makes instances of one view. Compiled once; `make` is the hot path of every hit.
 
     `positions` are those of the view's columns in the payload's value list; None: all, in order.
+    `along` names the relationships that a load loads with the row.
     """
 
     __slots__ = (
+        "_along",
         "_dispatch",
         "_expired",
         "_fill",
@@ -40,7 +42,13 @@ class Hydrator:
         "positions",
     )
 
-    def __init__(self, asked: Mapper[Any], view: View, positions: tuple[int, ...] | None) -> None:
+    def __init__(
+        self,
+        asked: Mapper[Any],
+        view: View,
+        positions: tuple[int, ...] | None,
+        along: tuple[str, ...] = (),
+    ) -> None:
         self._new = view.mapper.class_manager.new_instance
         self._dispatch = view.mapper.class_manager.dispatch
         self._keys = tuple(prop.key for prop in view.columns)
@@ -48,6 +56,7 @@ class Hydrator:
         self._expired = view.expired
         self._path = _sqlalchemy.mapper_path(asked)
         self.positions = positions
+        self._along = along
         self.identity_class = _sqlalchemy.identity_class(view.mapper)
 
     def make(
@@ -99,7 +108,7 @@ class Hydrator:
             return True  # the row has become another class's
         unloaded = state.unloaded
         return bool(unloaded) and bool(
-            self._dispatch.refresh or not unloaded.isdisjoint(self._keys)
+            self._dispatch.refresh or not unloaded.isdisjoint((*self._keys, *self._along))
         )
 
 

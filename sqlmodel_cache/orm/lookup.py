@@ -12,6 +12,8 @@ from functools import partial
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.orm.attributes import instance_state
+
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
 from sqlmodel_cache.errors import UnavailableError
@@ -23,8 +25,10 @@ from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import Row, capturing
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.identity import primary_key
+from sqlmodel_cache.orm.options import bypass
 from sqlmodel_cache.orm.plan import plan_of
 from sqlmodel_cache.orm.reader import NO_ROW, Found
+from sqlmodel_cache.orm.reads.along import Place, complete, root_place
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import Get
 from sqlmodel_cache.transport.breaker import LeftAlone
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 
 PATIENCE = read.Patience()
 NO_SUCH_ROW = Row(b"", NEGATIVE, bytes(8))
-_is_none = partial(is_, None)
+is_none = partial(is_, None)
 
 
 def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -> Any:
@@ -63,13 +67,19 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
     if type(scope) is not Scope:
         assert isinstance(scope, Bypass)
         cache.tally.for_model(plan.name).bypass(scope)
+        if scope is Bypass.OPTION:
+            with bypass():  # what is loaded with the row belongs to this call
+                return wrapped(*args, **kwargs)
         return wrapped(*args, **kwargs)
     entry = scope.at(pk)
     if type(entry) is not Entry:
         assert isinstance(entry, Bypass)
         scope.reader.counters.bypass(entry)
         return wrapped(*args, **kwargs)
-    return look_up(scope, entry, pk, partial(wrapped, *args, **kwargs), hydrated, _is_none)
+    made_of = hydrated
+    if plan.steps:
+        made_of = partial(hydrated, place=root_place(plan, options))
+    return look_up(scope, entry, pk, partial(wrapped, *args, **kwargs), made_of, is_none)
 
 
 def look_up(
@@ -155,7 +165,9 @@ def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
     return read.MISS, outcome.held
 
 
-def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
+def hydrated(
+    session: Session, found: object, load: Callable[[], Any], place: Place | None = None
+) -> Any:
     """Return the instance that a hit stands for; `load` is for one that is here already."""
     if found is NO_ROW:
         return None
@@ -165,7 +177,12 @@ def hydrated(session: Session, found: object, load: Callable[[], Any]) -> Any:
     key = (found.hydrator.identity_class, found.identity, None)
     if _sqlalchemy.knows(session, key):
         return load()  # asked for by another spelling of its key
-    return found.hydrator.make(session, key, found.values, partial_row=found.partial_row)
+    instance = found.hydrator.make(session, key, found.values, partial_row=found.partial_row)
+    if place is not None:
+        instance_state(instance).load_path = place.path
+        if place.steps:
+            complete(session, (instance,), place)
+    return instance
 
 
 def settle(scope: Scope, held: read.Held, row: Row | None) -> None:

@@ -23,6 +23,7 @@ from sqlmodel_cache.orm.lookup import NO_SUCH_ROW, PATIENCE, settle
 from sqlmodel_cache.orm.options import OURS
 from sqlmodel_cache.orm.plan import plan_of
 from sqlmodel_cache.orm.present import AGAIN, instance_of
+from sqlmodel_cache.orm.reads.along import bring_along
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany
 from sqlmodel_cache.transport.breaker import LeftAlone
@@ -136,6 +137,7 @@ def from_cache(
             counters.misses += 1
             if outcome.held is not None:
                 held[pk] = outcome.held
+    bring_along(scope, [each for each in found.values() if each is not None], NO_OPTIONS)
     missing = [pk for pk in wanted if pk not in found]
     if missing:
         timed = Timed(partial(ask, missing))

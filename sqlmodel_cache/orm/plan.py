@@ -7,7 +7,7 @@ key. One identity has one key, whichever class of the hierarchy it is asked thro
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Column, Table, inspect
@@ -18,13 +18,12 @@ from sqlmodel_cache.config import CacheConfig
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.policy import compiled, config_of
-
-# What a load fetches together with the row; everything else is loaded on access, or never.
-_LOADED_LATER = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "write_only"})
+from sqlmodel_cache.orm.reads.steps import JOINED, NotTheSame, Step, has_own_eager, steps_of
 
 # What a user who asked for caching would not expect, and what to do about it.
 _SURPRISING = {
-    Bypass.EAGER: "a relationship is loaded with the row; make it lazy='select' to cache the row",
+    Bypass.EAGER: "its eager relationships cannot be loaded one by one with the same outcome as by"
+    " a load (docs/configuration.md has the list); make one lazy='select' to cache the row",
     Bypass.EXPRESSION: "a column_property() is a SQL expression; defer it to cache the row",
     Bypass.SELECTABLE: "it is mapped to something that is not a table",
 }
@@ -41,7 +40,11 @@ class View:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Plan:
-    """How one mapped class is cached. `blocked` is set where it never can be."""
+    """How one mapped class is cached. `blocked` is set where it never can be.
+
+    `steps` are the relationships that a `get()` loads too; `steps_elsewhere` those that a lazy
+    load does, by its path; None where a lazy load would not bring the same.
+    """
 
     mapper: Mapper[Any]
     config: CacheConfig
@@ -49,6 +52,8 @@ class Plan:
     identity_class: type[Any]
     blocked: Bypass | None
     key: tuple[str, ...]  # the attributes of the primary key, in its order
+    steps: tuple[Step, ...]
+    steps_elsewhere: dict[Any, tuple[Step, ...] | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -91,6 +96,9 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
     if config is None:
         return None
     blocked = _blocked(mapper, config)
+    steps = None if blocked else _steps(mapper, config)
+    if steps is None and blocked is None:
+        blocked = Bypass.EAGER
     if blocked in _SURPRISING:
         logger.warning(
             "%s is not answered from the cache (%s): %s",
@@ -100,7 +108,7 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
         )
     identity_class = _sqlalchemy.identity_class(mapper)
     key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
-    return Plan(mapper, config, root_of(mapper), identity_class, blocked, key)
+    return Plan(mapper, config, root_of(mapper), identity_class, blocked, key, steps or ())
 
 
 def root_of(mapper: Mapper[Any]) -> Mapper[Any]:
@@ -165,7 +173,7 @@ def _blocked(mapper: Mapper[Any], config: CacheConfig) -> Bypass | None:
             return Bypass.SELECTABLE
         if each.polymorphic_load == "selectin" and each is not mapper:
             return Bypass.EAGER
-        if any(rel.lazy not in _LOADED_LATER for rel in each.relationships):
+        if has_own_eager(each, mapper):
             return Bypass.EAGER
         for prop in each.column_attrs:
             if prop.deferred or isinstance(prop.columns[0], Column):
@@ -173,3 +181,14 @@ def _blocked(mapper: Mapper[Any], config: CacheConfig) -> Bypass | None:
             if prop.instrument or not each.concrete:  # a union's discriminator is in no table
                 return Bypass.EXPRESSION
     return None
+
+
+def _steps(mapper: Mapper[Any], config: CacheConfig) -> tuple[Step, ...] | None:
+    """Return what a load of `mapper` loads too, None if lazy loads would not bring the same."""
+    try:
+        steps = steps_of(mapper, _sqlalchemy.mapper_path(mapper))
+    except NotTheSame:
+        return None
+    # "No such row" may mean that the row to join is not there, of which we would not hear.
+    inner = any(step.prop.lazy in JOINED and step.prop.innerjoin for step in steps)
+    return None if inner and config.negative_ttl else steps

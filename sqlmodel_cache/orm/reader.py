@@ -180,7 +180,8 @@ class Reader:
         except ValueError:
             return
         straight = positions == tuple(range(len(order)))
-        hydrator = Hydrator(asked, wanted, None if straight else positions)
+        along = tuple(step.prop.key for step in self.plan.steps if not step.quiet)
+        hydrator = Hydrator(asked, wanted, None if straight else positions, along)
         self._by_fingerprint.setdefault(shape.codec.fingerprint, (shape, hydrator))
 
 

@@ -29,6 +29,7 @@ from sqlmodel_cache.orm.many import by_identity, from_cache, query
 from sqlmodel_cache.orm.options import KNOWN, OURS, check_names
 from sqlmodel_cache.orm.pinned import Values, pinned
 from sqlmodel_cache.orm.present import AGAIN, instance_of
+from sqlmodel_cache.orm.reads.along import bring_along
 
 if TYPE_CHECKING:
     from sqlmodel_cache.orm.plan import Plan
@@ -107,6 +108,8 @@ def _one(scope: Scope, pk: Values, load: Callable[[], Result[Any]]) -> Result[An
         instance = instance_of(session, found)
         if instance is AGAIN:
             return load()
+        if instance is not None:
+            bring_along(scope, (instance,), NO_OPTIONS)
         return _sqlalchemy.entity_result(metadata, () if instance is None else (instance,))
 
     result: Result[Any] = look_up(scope, entry, pk, load, result_of, _is_empty)

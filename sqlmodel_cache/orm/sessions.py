@@ -26,6 +26,7 @@ from sqlmodel_cache.orm.connection import open_ledger
 from sqlmodel_cache.orm.keying import forget_codecs
 from sqlmodel_cache.orm.options import checked
 from sqlmodel_cache.orm.policy import compiled
+from sqlmodel_cache.orm.reads import related
 from sqlmodel_cache.orm.tables import forget_table_map
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def attach() -> None:
     """
     writes.watch()
     executing.watch()
+    related.watch()
     if not event.contains(Session, "after_begin", _on_begin):
         event.listen(Session, "after_begin", _on_begin)
     _forget_compiled()
@@ -50,6 +52,7 @@ def detach() -> None:
     """Remove what `attach` added, and forget what was compiled. Idempotent."""
     writes.unwatch()
     executing.unwatch()
+    related.unwatch()
     if event.contains(Session, "after_begin", _on_begin):
         event.remove(Session, "after_begin", _on_begin)
     _forget_compiled()

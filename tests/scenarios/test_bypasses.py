@@ -113,32 +113,7 @@ def _hide_ann(state: Any) -> None:
         )
 
 
-# B10 and column_property: bypassed for now
-
-
-@on_sqlite
-def test_b10_eager_relationships_are_loaded(world: World) -> None:
-    """A `lazy="selectin"` collection is there, also under AsyncSession."""
-    pk = world.store(Team(name="reds", players=[Player(name="Ann")]))
-    for _ in range(2):
-        with world.session() as session:
-            with world.sql() as sent:
-                team = session.get(Team, pk)
-            assert len(sent.starting("SELECT")) == 2
-            assert [player.name for player in team.players] == ["Ann"]
-    assert _bypasses(world, "eager_relationship") == 2
-
-
-@on_sqlite
-def test_b10_a_lazy_relationship_of_a_hit(world: World) -> None:
-    """Relationships that a load leaves alone load on access after a hit."""
-    team = world.store(Team(name="reds", players=[Player(name="Ann")]))
-    pk = world.store(Player(name="Bea", team_id=team))
-    world.warm(Player, pk)
-    with world.session() as session:
-        with world.no_sql():
-            player = session.get(Player, pk)
-        assert world.attribute(session, player, "team").name == "reds"
+# column_property: bypassed
 
 
 @on_sqlite

@@ -1,0 +1,212 @@
+"""What comes along with a hit: the relationships that a load would have loaded with the row.
+
+Each is loaded by its own lazy loader. Before that, the targets of relationships by key are
+fetched from the cache together, in one round trip, so that their loaders find them in the
+identity map. What is not found there is left to the loader, which looks it up and fills it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from sqlalchemy.orm.attributes import init_state_collection, instance_state
+from sqlalchemy.orm.collections import collection_adapter
+
+from sqlmodel_cache import clock
+from sqlmodel_cache.errors import UnavailableError
+from sqlmodel_cache.keys import Entry
+from sqlmodel_cache.orm import _sqlalchemy, _strategies, bridge
+from sqlmodel_cache.orm.binding import binding_of, cache_of
+from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, decide
+from sqlmodel_cache.orm.identity import primary_key
+from sqlmodel_cache.orm.plan import Plan, plan_of
+from sqlmodel_cache.orm.reader import Found
+from sqlmodel_cache.orm.reads.steps import NotTheSame, Step, steps_below, steps_of
+from sqlmodel_cache.protocol import read
+from sqlmodel_cache.protocol.ops import GetMany
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import InstanceState, Session
+
+    from sqlmodel_cache.protocol.ops import Reply
+
+
+_PLACES = 100  # kept per model, for lazy loads of what brings others along
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where in a load rows arrive: the path there, and what is loaded with them.
+
+    `execution_options` are for what is loaded with them.
+    """
+
+    path: Any
+    steps: tuple[Step, ...]
+    execution_options: Mapping[str, Any] = NO_OPTIONS
+
+
+class _Target(msgspec.Struct, frozen=True, eq=False):
+    """An object that loaders will ask for: where to look for it, and where it will arrive."""
+
+    scope: Scope
+    entry: Entry
+    key: tuple[Any, ...]
+    place: Place
+
+
+def root_place(plan: Plan, options: Mapping[str, Any]) -> Place:
+    """Return the place of what a `get()` finds; `options` are its execution options."""
+    return Place(_sqlalchemy.mapper_path(plan.mapper), plan.steps, handed_on(options))
+
+
+def related_place(plan: Plan, path: Any, options: Mapping[str, Any]) -> Place | None:
+    """Return the place of what a lazy load finds; None if what comes along cannot be told."""
+    if not plan.steps:
+        return Place(path, ())
+    try:
+        steps = plan.steps_elsewhere[path.path]
+    except KeyError:
+        try:
+            steps = steps_of(plan.mapper, path)
+        except NotTheSame:
+            steps = None
+        if len(plan.steps_elsewhere) == _PLACES:
+            plan.steps_elsewhere.clear()
+        plan.steps_elsewhere[path.path] = steps
+    return None if steps is None else Place(path, steps, handed_on(options))
+
+
+def handed_on(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return those execution options that hold for what is loaded with a row, too."""
+    return {"cache_ttl": options["cache_ttl"]} if "cache_ttl" in options else NO_OPTIONS
+
+
+def bring_along(scope: Scope, instances: Sequence[Any], options: Mapping[str, Any]) -> None:
+    """Load what a `get()` or `select()` by key would have loaded with `instances`, all hits."""
+    plan = scope.reader.plan
+    if plan.steps and instances:
+        complete(scope.session, instances, root_place(plan, options))
+
+
+def complete(session: Session, instances: Sequence[Any], place: Place) -> None:
+    """Load what a load would have loaded with `instances`, which just arrived at `place`."""
+    states = [instance_state(instance) for instance in instances]
+    kept = _fetch_ahead(session, states, place)
+    for step in place.steps:
+        for state in states:
+            _take(step, state, place)
+    del kept  # until here: the identity map holds nothing
+
+
+def _take(step: Step, state: InstanceState[Any], place: Place) -> None:
+    prop = step.prop
+    if step.empty:
+        if prop.key in state.dict:
+            pass
+        elif prop.uselist:
+            init_state_collection(state, state.dict, prop.key)
+        else:
+            state.dict[prop.key] = None
+        return
+    _strategies.load_related(prop, state, place.path, place.execution_options, quiet=step.quiet)
+    if not step.mirrors or not (found := state.dict.get(prop.key)):
+        return
+    path = _strategies.path_below(place.path, prop)
+    for related in list(collection_adapter(found)) if prop.uselist else [found]:
+        related_state = instance_state(related)
+        for name in step.mirrors:
+            back = related_state.mapper.relationships[name]
+            _strategies.load_related(back, related_state, path, NO_OPTIONS, quiet=True)
+
+
+def _fetch_ahead(session: Session, states: Sequence[InstanceState[Any]], place: Place) -> list[Any]:
+    """Bring what several loaders will ask for into the identity map; return it to be held."""
+    targets = _targets(session, states, place)
+    if len(targets) < 2:
+        return []  # the loader itself needs no more than one round trip
+    stores = targets[0].scope.cache.stores
+    begun = clock.real()
+    try:
+        replies = bridge.run(stores, _get_all(targets))
+    except UnavailableError:
+        return []  # counted where the loaders find the same
+    arrived: dict[int, tuple[Place, list[Any]]] = {}
+    for target, reply in zip(targets, replies, strict=True):
+        instance = _hydrated(session, target, reply, begun, len(targets))
+        if instance is not None:
+            arrived.setdefault(id(target.place), (target.place, []))[1].append(instance)
+    for below, instances in arrived.values():
+        if below.steps:
+            complete(session, instances, below)
+    return [instance for _, instances in arrived.values() for instance in instances]
+
+
+def _targets(session: Session, states: Sequence[InstanceState[Any]], place: Place) -> list[_Target]:
+    """Return what loaders by key will look up, each object once."""
+    found: dict[Any, _Target] = {}
+    for step in place.steps:
+        prop = step.prop
+        if step.quiet or step.empty or not _strategies.is_by_key(prop):
+            continue
+        plan = plan_of(prop.mapper.class_)
+        if plan is None or plan.blocked is not None:
+            continue
+        path = _strategies.path_below(place.path, prop)
+        pks = _missing(session, states, prop, plan)
+        cache = cache_of(binding := binding_of(session))
+        if not pks or cache is None:
+            continue
+        steps = steps_below(plan.mapper, path) if plan.steps else ()
+        below = Place(path, steps, place.execution_options)
+        options = {**place.execution_options, "autoflush": False}
+        scope = decide(cache, binding, session, plan, options, {})
+        if not isinstance(scope, Scope):
+            continue
+        for pk in pks:
+            entry = scope.at(pk)
+            if isinstance(entry, Entry):
+                key = (plan.identity_class, pk, None)
+                found.setdefault(key, _Target(scope, entry, key, below))
+    return list(found.values())
+
+
+def _missing(
+    session: Session, states: Sequence[InstanceState[Any]], prop: Any, plan: Plan
+) -> dict[tuple[Any, ...], None]:
+    """Return the primary keys that `prop` points to and that the session has no object for."""
+    wanted: dict[tuple[Any, ...], None] = {}
+    for state in states:
+        if prop.key in state.dict:
+            continue
+        identity = _strategies.related_identity(prop, session, state)
+        pk = None if identity is None else primary_key(plan.mapper, identity)
+        if pk is not None and not _sqlalchemy.knows(session, (plan.identity_class, pk, None)):
+            wanted[pk] = None
+    return wanted
+
+
+def _get_all(targets: Sequence[_Target]) -> read.Steps[list[Reply]]:
+    replies: list[Reply] = yield GetMany(tuple(target.entry for target in targets))
+    return replies
+
+
+def _hydrated(session: Session, target: _Target, reply: Reply, begun: float, number: int) -> Any:
+    """Return the instance that a reply stands for, None if its loader must see to it.
+
+    It is one of `number` that were asked for at `begun`.
+    """
+    if reply.value is None or reply.epoch is None:
+        return None
+    reader = target.scope.reader
+    found = reader.verify(target.entry, reply.value, reply.epoch)
+    if type(found) is not Found or found.partial_row:
+        return None
+    key = (found.hydrator.identity_class, found.identity, None)
+    if key != target.key or _sqlalchemy.knows(session, key):
+        return None
+    reader.counters.hit(begun, number)
+    instance = found.hydrator.make(session, key, found.values)
+    instance_state(instance).load_path = target.place.path
+    return instance

@@ -1,0 +1,198 @@
+"""Which relationships a load of one mapper loads with it, worked out from the mapping alone.
+
+Each becomes a `Step`, which has the attribute's own lazy loader do it, as `ImmediateLoader` does.
+SQLAlchemy stops at cycles by the path that led to an entity: loaders with a SELECT of their own
+look at the whole path, joins at the part of it that is in their own SELECT. Where a lazy load in
+the place of a join would go on to other entities than the join, there are no steps at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+from sqlalchemy.orm import Mapper, RelationshipDirection, RelationshipProperty
+
+from sqlmodel_cache.orm import _strategies
+
+# Loaded on access, or never.
+LATER: Final = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "write_only"})
+EMPTY: Final = frozenset({"noload", None})
+JOINED: Final = frozenset({"joined", False})
+SELECTED: Final = frozenset({"selectin", "subquery", "immediate"})
+
+_Relationship: TypeAlias = RelationshipProperty[Any]
+_Entities: TypeAlias = tuple[Mapper[Any], ...]
+
+
+class Step(msgspec.Struct, frozen=True, eq=False):
+    """One attribute to load.
+
+    `quiet`: at a cycle; a lookup by key only if it needs no SQL. `empty`: with nothing.
+    `mirrors`: attributes of what was found that lead back, and that this relationship's own
+    eager loader would have set.
+    """
+
+    prop: _Relationship
+    quiet: bool = False
+    empty: bool = False
+    mirrors: tuple[str, ...] = ()
+
+
+class NotTheSame(Exception):
+    """Lazy loads would not bring the same objects as the eager loaders do."""
+
+
+def steps_of(mapper: Mapper[Any], path: Any) -> tuple[Step, ...]:
+    """Return what is loaded with an entity of `mapper` at `path`, the first one of its SELECT.
+
+    Joins come first, as they do in a load. Raises NotTheSame.
+    """
+    steps = _steps(mapper, _strategies.path_entities(path), (mapper,))
+    if steps:
+        _check_tangle(mapper, path, steps)
+    return steps
+
+
+def steps_below(mapper: Mapper[Any], path: Any) -> tuple[Step, ...]:
+    """Return the same for a part of what `steps_of` was asked for before."""
+    return _steps(mapper, _strategies.path_entities(path), (mapper,))
+
+
+def _steps(mapper: Mapper[Any], entities: _Entities, joined: _Entities) -> tuple[Step, ...]:
+    found = (step_of(prop, prop.lazy, entities, joined) for prop in mapper.relationships)
+    return tuple(sorted(filter(None, found), key=lambda step: step.prop.lazy not in JOINED))
+
+
+def step_of(prop: _Relationship, lazy: Any, entities: _Entities, joined: _Entities) -> Step | None:
+    """Return how a relationship is loaded with its parent, None if it is not. Raises NotTheSame."""
+    if lazy in LATER:
+        return None
+    if lazy in EMPTY:
+        return Step(prop, empty=True)
+    if lazy not in JOINED | SELECTED or _strategies.leads_to_alias(prop):
+        raise NotTheSame
+    if lazy in SELECTED:
+        if _runs(prop, entities):
+            if lazy == "subquery" and any(
+                rel.lazy not in LATER for rel in prop.mapper.relationships
+            ):
+                raise NotTheSame  # its SELECT keeps but a part of the path, now and then
+            return Step(prop, mirrors=_mirrors(prop, lazy))
+        return Step(prop, quiet=True) if lazy == "immediate" else None
+    if not _runs(prop, joined):
+        return None
+    _check_join(prop, joined)
+    return Step(prop, mirrors=_mirrors(prop, lazy))
+
+
+def has_own_eager(mapper: Mapper[Any], base: Mapper[Any]) -> bool:
+    """Tell whether `mapper` has an eager relationship that its `base` has not."""
+    known = set(base.relationships)
+    return any(prop.lazy not in LATER and prop not in known for prop in mapper.relationships)
+
+
+def _runs(prop: _Relationship, entities: _Entities) -> bool:
+    """Tell whether SQLAlchemy loads on from here, or sees a cycle."""
+    if prop.join_depth:
+        return len(entities) <= prop.join_depth
+    return prop.mapper not in entities
+
+
+def _check_join(prop: _Relationship, joined: _Entities) -> None:
+    """Raise NotTheSame if a SELECT of its own would join on otherwise than this join does."""
+    target = prop.mapper
+    if prop.innerjoin and not _always_there(prop):
+        raise NotTheSame  # the join decides whether the parent itself is found
+    back = () if _strategies.is_by_key(prop) else _eager_reverses(prop)
+    if _joins(target, (*joined, target)) != _joins(target, (target,), back):
+        raise NotTheSame
+
+
+def _joins(
+    mapper: Mapper[Any], joined: _Entities, left_out: Iterable[_Relationship] = ()
+) -> frozenset[Any]:
+    """Return what is joined to an entity, and to that in turn."""
+    return frozenset(
+        (prop, _joins(prop.mapper, (*joined, prop.mapper)))
+        for prop in mapper.relationships
+        if prop.lazy in JOINED and prop not in left_out and _runs(prop, joined)
+    )
+
+
+def _always_there(prop: _Relationship) -> bool:
+    return _strategies.is_by_key(prop) and not any(
+        getattr(column, "nullable", True) for column in prop.local_columns
+    )
+
+
+def _mirrors(prop: _Relationship, lazy: Any) -> tuple[str, ...]:
+    """Return the attributes that lead back and are loaded, where a lazy load leaves them out."""
+    if _strategies.is_by_key(prop) or lazy == "immediate":
+        return ()
+    reverses = _eager_reverses(prop)
+    if any(rev.join_depth for rev in reverses):
+        raise NotTheSame
+    loaded = {"immediate"} if lazy in JOINED else {"immediate"} | JOINED
+    return tuple(rev.key for rev in reverses if rev.lazy in loaded)
+
+
+def _eager_reverses(prop: _Relationship) -> list[_Relationship]:
+    return [
+        rev
+        for rev in _strategies.reverses(prop)
+        if rev.direction is RelationshipDirection.MANYTOONE
+        and _strategies.is_by_key(rev)
+        and rev.lazy not in LATER
+    ]
+
+
+class _Arrival(msgspec.Struct, frozen=True, eq=False):
+    """That entities of `mapper` come in by way of `by`, None for the first ones."""
+
+    mapper: Mapper[Any]
+    by: _Relationship | None
+    steps: tuple[Step, ...]
+
+
+_MANY = 200  # arrivals in one load
+
+
+def _check_tangle(mapper: Mapper[Any], path: Any, steps: tuple[Step, ...]) -> None:
+    """Raise NotTheSame if it depends on an order of loading which attributes are loaded.
+
+    That is so where one object can arrive in two ways and bring different things along.
+    """
+    first = _Arrival(mapper, None, steps)
+    arrivals = [first]
+    _follow(first, _strategies.path_entities(path), (mapper,), arrivals)
+    shapes: dict[Mapper[Any], Any] = {}
+    for arrival in arrivals:
+        # Two classes of one hierarchy may be two ways to one object, too.
+        shape = (arrival.mapper, frozenset((step.prop, step.quiet) for step in arrival.steps))
+        if shapes.setdefault(arrival.mapper.base_mapper, shape) != shape:
+            raise NotTheSame
+    loaded = {arrival.mapper.base_mapper for arrival in arrivals if arrival is not first}
+    for arrival in arrivals:
+        for step in arrival.steps:
+            if step.quiet and _strategies.is_by_key(step.prop):
+                back = arrival.by is not None and step.prop in _strategies.reverses(arrival.by)
+                if step.prop.mapper.base_mapper in loaded and not back:
+                    raise NotTheSame  # it may be there at the time, or not yet
+
+
+def _follow(
+    arrival: _Arrival, entities: _Entities, joined: _Entities, arrivals: list[_Arrival]
+) -> None:
+    for step in arrival.steps:
+        prop, target = step.prop, step.prop.mapper
+        if step.empty or (step.quiet and _strategies.is_by_key(prop)):
+            continue
+        below = (*entities, target)
+        here = (*joined, target) if prop.lazy in JOINED else (target,)
+        found = _Arrival(target, prop, _steps(target, below, here))
+        arrivals.append(found)
+        if len(arrivals) > _MANY:
+            raise NotTheSame
+        _follow(found, below, here, arrivals)
