@@ -186,7 +186,9 @@ def test_workers_of_make(arguments: list[str], shown: str) -> None:
     """The demo's processes where it is given, and pytest's as ever."""
     if which("make") is None:
         pytest.skip("no make")
-    environment = {k: v for k, v in os.environ.items() if k not in ("WORKERS", REDIS_VARIABLE)}
+    # Under `make test WORKERS=0` MAKEFLAGS would hand that on.
+    unwanted = ("WORKERS", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", REDIS_VARIABLE)
+    environment = {k: v for k, v in os.environ.items() if k not in unwanted}
     done = subprocess.run(
         ["make", "--dry-run", "--no-print-directory", *arguments],
         cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
