@@ -70,14 +70,18 @@ def reinstate(former: Configuration | None) -> None:
 
 
 def guard() -> None:
-    """Wrap `Session.get`, watch mappers and flushes. Idempotent."""
-    if isinstance(Session.__dict__["get"], wrapt.FunctionWrapper):
-        return
-    wrapt.wrap_function_wrapper(Session, "get", lookup.get)
-    event.listen(Mapper, "after_mapper_constructed", _on_new_mapper)
-    event.listen(Mapper, "mapper_configured", _on_configured_mapper)
-    event.listen(Session, "after_flush", _on_flush)
-    policy.on_decorated.append(_on_decorated)
+    """Wrap `Session.get`, watch mappers and flushes. Idempotent: adds what is missing."""
+    if not isinstance(Session.__dict__["get"], wrapt.FunctionWrapper):
+        wrapt.wrap_function_wrapper(Session, "get", lookup.get)
+    for target, name, listener in (
+        (Mapper, "after_mapper_constructed", _on_new_mapper),
+        (Mapper, "mapper_configured", _on_configured_mapper),
+        (Session, "after_flush", _on_flush),
+    ):
+        if not event.contains(target, name, listener):
+            event.listen(target, name, listener)
+    if _on_decorated not in policy.on_decorated:
+        policy.on_decorated.append(_on_decorated)
 
 
 def configure_from_environment() -> None:

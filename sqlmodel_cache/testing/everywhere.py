@@ -18,6 +18,7 @@ import pytest
 
 from sqlmodel_cache import CacheConfig, SQLModelCache, _state
 from sqlmodel_cache.events import logger
+from sqlmodel_cache.orm import activation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ class Everywhere:
     def _configure(self) -> Any:
         # Never reset in between: a connection of a wider fixture may be in a transaction.
         self._tests += 1
+        activation.guard()  # a test may have removed every listener there is
         SQLModelCache.configure(self._url, key_prefix=f"{self._prefix}-{self._tests}")
         return _state.active
 

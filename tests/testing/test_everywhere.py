@@ -86,6 +86,30 @@ def test_log(engine, caplog):
     assert [record for record in caplog.records if record.name.startswith("sqlmodel")] == []
 """
 
+CLEARED = """
+from sqlalchemy.orm import Mapper
+from sqlalchemy.orm.events import MapperEvents, SessionEvents
+
+
+def test_removes_listeners():
+    MapperEvents._clear()
+    SessionEvents._clear()
+
+
+def test_is_cached_all_the_same(engine):
+    class Villain(Base):
+        __tablename__ = "villain"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    Base.metadata.create_all(engine)
+    with Session(engine) as session:
+        session.add(Villain(id=1))
+        session.commit()
+    for _ in range(3):
+        with Session(engine) as session:
+            assert session.get(Villain, 1).id == 1
+"""
+
 DIFFERS = """
 def test_counts_statements(engine):
     sent = []
@@ -131,6 +155,14 @@ def test_what_differs_fails(project: pytest.Pytester) -> None:
     project.makepyfile(PROJECT + DIFFERS)
     run(project).assert_outcomes(passed=1)
     run(project, "-p", "sqlmodel_cache.testing.everywhere").assert_outcomes(failed=1)
+
+
+def test_a_project_may_remove_every_listener(project: pytest.Pytester) -> None:
+    """SQLAlchemy's own suite does; the next test has them again, and new classes are seen."""
+    project.makepyfile(PROJECT + CLEARED)
+    result = run(project, "-p", "sqlmodel_cache.testing.everywhere")
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines_random(["*models: hits=2 *"])
 
 
 def test_workers_are_added_up(project: pytest.Pytester) -> None:
