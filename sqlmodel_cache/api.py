@@ -35,6 +35,7 @@ class SQLModelCache:
         trust_orm_hooks: bool = False,
         converter: Any = None,
         observers: Sequence[Observer] = (),
+        publish_stats: bool = False,
     ) -> None:
         """Configure the library. A second call replaces the first.
 
@@ -55,6 +56,8 @@ class SQLModelCache:
                 or to `after_begin` of its sessions.
             converter: a `cattrs.Converter` with hooks for column types of your own.
             observers: called with each event, see `sqlmodel_cache.events.Observer`.
+            publish_stats: True starts a daemon thread that puts this process's counts into Redis
+                every five seconds, for the command line.
 
         Raises ConfigurationError for values that cannot work.
         """
@@ -70,6 +73,7 @@ class SQLModelCache:
             trust_orm_hooks,
             converter,
             observers,
+            publish_stats,
         )
         activation.activate(config)
 

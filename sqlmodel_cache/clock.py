@@ -26,3 +26,8 @@ def frozen() -> bool:
 def real() -> float:
     """Return monotonic seconds that no test tool freezes."""
     return _REAL[0]()
+
+
+def wall() -> float:
+    """Return wall-clock seconds since the epoch that no test tool freezes."""
+    return _REAL[1]()

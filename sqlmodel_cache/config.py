@@ -66,11 +66,12 @@ class Configuration:
     trust_orm_hooks: bool = False
     converter: Any = None
     observers: Sequence[Observer] = ()
+    publish_stats: bool = False
 
     def __post_init__(self) -> None:
         where = "configure()"
         check_seconds(where, "default_ttl", self.default_ttl, optional=False)
-        for name in ("enabled", "hook_sessions", "trust_orm_hooks"):
+        for name in ("enabled", "hook_sessions", "trust_orm_hooks", "publish_stats"):
             _check_type(where, name, getattr(self, name), bool, "True or False")
         _check_choice(where, "consistency", self.consistency, ("strict", "eventual"))
         _check_choice(where, "on_fence_failure", self.on_fence_failure, ("proceed", "abort"))

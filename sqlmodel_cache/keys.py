@@ -27,6 +27,14 @@ def escape(part: str) -> str:
     return _UNSAFE.sub(lambda match: f"%{ord(match.group()):x};", part)
 
 
+def bulletin_board(prefix: str) -> str:
+    """Return the key of the set of processes that publish their counts; the head of theirs.
+
+    No namespace can be called so: `escape` leaves no `!`.
+    """
+    return f"{prefix}:{LAYOUT}:{{!stats}}"
+
+
 @dataclass(frozen=True, slots=True)
 class Shard:
     """The slot-wide names of one shard of one model: where its epoch lives.

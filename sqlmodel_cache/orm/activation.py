@@ -96,6 +96,8 @@ def configure_from_environment() -> None:
         settings["default_ttl"] = int(ttl)
     if (prefix := _state.environment("KEY_PREFIX")) is not None:
         settings["key_prefix"] = prefix
+    if (_state.environment("PUBLISH_STATS") or "").lower() in ("1", "true", "yes", "on"):
+        settings["publish_stats"] = True
     activate(Configuration(url, **settings))
 
 

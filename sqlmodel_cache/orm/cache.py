@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
 from sqlmodel_cache.stats import Stats
 from sqlmodel_cache.transport.backlog import Backlog
+from sqlmodel_cache.transport.bulletin import Bulletin
 from sqlmodel_cache.transport.flights import Flights
 from sqlmodel_cache.transport.forks import tell_of_forks
 from sqlmodel_cache.transport.stores import Stores, open_stores
@@ -47,6 +49,7 @@ class Cache:
         self.sites = Sites(self)
         self._warned = False
         self._keyspaces: dict[tuple[str, str], KeySpace] = {}
+        self._bulletin = self._publish() if config.publish_stats else None
         tell_of_forks(self)
 
     def after_fork(self) -> None:
@@ -83,6 +86,8 @@ class Cache:
     def close(self) -> None:
         """Publish what still waits, and close what this cache opened itself."""
         self.closed = True
+        if self._bulletin is not None:
+            self._bulletin.close()
         self.backlog.close()
         self.stores.close()
         self.sites.forget()
@@ -90,9 +95,21 @@ class Cache:
     async def aclose(self) -> None:
         """Like `close`, from an event loop, which runs on; its own connections are awaited."""
         self.closed = True
+        if self._bulletin is not None:
+            await asyncio.to_thread(self._bulletin.close)
         await self.backlog.aclose()
         if self.stores.aclose is not None:
             await self.stores.aclose()
+
+    def _publish(self) -> Bulletin | None:
+        execute = getattr(self.stores.sync, "execute", None)
+        if execute is not None:
+            return Bulletin(execute, self.config.key_prefix, self.stats)
+        logger.warning(
+            "publish_stats=True needs Redis by URL, or RedisSyncTransport; the counts of this"
+            " process are in SQLModelCache.stats() only"
+        )
+        return None
 
     def _lost_for_good(self, number: int) -> None:
         self.tally.unattributed.lost += number

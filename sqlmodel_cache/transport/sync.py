@@ -65,6 +65,13 @@ class RedisSyncTransport:
             runs.add(run)
         return judged(what.read(replies), runs)
 
+    def execute(self, *commands: Command) -> list[Any]:
+        """Carry out plain commands in one round trip; their keys must lie in one slot.
+
+        For what is not part of the protocol: counts that are published, questions of a doctor.
+        """
+        return self._send(list(commands))[0]
+
     def _send_known(self, commands: list[Command]) -> tuple[list[Any], bytes]:
         try:
             return self._send(commands)
