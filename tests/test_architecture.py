@@ -51,6 +51,10 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "testing.contract.store", "testing.contract.small", "testing.contract.full",
         "testing.contract", "testing.everywhere", "testing",
     ),
+    (  # tools stand on api
+        "instrumentation", "cli.show", "cli.target", "cli.fleet", "cli.entries", "cli.doctor",
+        "cli.app", "cli", "__main__",
+    ),
 )
 # fmt: on
 

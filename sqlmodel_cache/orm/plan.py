@@ -21,7 +21,7 @@ from sqlmodel_cache.orm.policy import compiled, config_of
 from sqlmodel_cache.orm.reads.steps import JOINED, NotTheSame, Step, has_own_eager, steps_of
 
 # What a user who asked for caching would not expect, and what to do about it.
-_SURPRISING = {
+SURPRISING = {
     Bypass.EAGER: "its eager relationships cannot be loaded one by one with the same outcome as by"
     " a load (docs/configuration.md has the list); make one lazy='select' to cache the row",
     Bypass.EXPRESSION: "a column_property() is a SQL expression; defer it to cache the row",
@@ -99,12 +99,12 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
     steps = None if blocked else _steps(mapper, config)
     if steps is None and blocked is None:
         blocked = Bypass.EAGER
-    if blocked in _SURPRISING:
+    if blocked in SURPRISING:
         logger.warning(
             "%s is not answered from the cache (%s): %s",
             mapper.class_.__name__,
             blocked.value,
-            _SURPRISING[blocked],
+            SURPRISING[blocked],
         )
     identity_class = _sqlalchemy.identity_class(mapper)
     key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
