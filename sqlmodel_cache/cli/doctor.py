@@ -28,7 +28,7 @@ from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm.plan import SURPRISING
 from sqlmodel_cache.stats import ModelStats, Stats, merge
 from sqlmodel_cache.transport.bulletin import collect
-from sqlmodel_cache.transport.drive import is_store_failure
+from sqlmodel_cache.transport.failures import explain, is_store_failure
 
 SLOW = 0.005  # seconds: a round trip that a database across the room would beat
 SKEW = 1.0  # seconds
@@ -76,7 +76,7 @@ def _examine(store: Any, prefix: str, with_models: bool) -> Iterator[Finding]:
             raise
         yield Finding(
             "problem",
-            f"the store does not answer: {type(error).__name__}",
+            f"the store cannot be used: {explain(error)}",
             "check host, port, password, TLS, and that Redis runs",
         )
         return

@@ -26,7 +26,7 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import CacheError, ConfigurationError
 from sqlmodel_cache.orm import _sqlalchemy, activation
-from sqlmodel_cache.transport.drive import is_store_failure
+from sqlmodel_cache.transport.failures import explain, is_store_failure
 from sqlmodel_cache.transport.url import open_url
 
 T = TypeVar("T")
@@ -73,7 +73,7 @@ def problems() -> Iterator[None]:
     except Exception as error:
         if not is_store_failure(error):
             raise
-        _fail(f"the store does not answer: {type(error).__name__}")
+        _fail(f"the store cannot be used: {explain(error)}")
 
 
 def _fail(message: str) -> None:

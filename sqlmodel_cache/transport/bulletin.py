@@ -19,7 +19,7 @@ from sqlmodel_cache import clock
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.keys import bulletin_board
 from sqlmodel_cache.stats import Stats
-from sqlmodel_cache.transport.drive import is_store_failure
+from sqlmodel_cache.transport.failures import is_store_failure
 from sqlmodel_cache.transport.forks import tell_of_forks
 
 if TYPE_CHECKING:

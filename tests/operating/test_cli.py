@@ -247,14 +247,14 @@ def test_doctor_without_a_store(run: Callable[..., Result]) -> None:
     """One problem, exit code 1, and no traceback."""
     found = parsed(run("doctor", "--json", "--url", "redis://127.0.0.1:1/0"), 1)
     assert [finding["level"] for finding in found] == ["problem"]
-    assert "does not answer" in said(run("doctor", "--url", "redis://127.0.0.1:1/0"), 1)
+    assert "cannot be used" in said(run("doctor", "--url", "redis://127.0.0.1:1/0"), 1)
 
 
 def test_a_store_that_is_away(run: Callable[..., Result]) -> None:
     """A problem (1), in one line."""
-    assert "the store does not answer" in said(run("stats", "--url", "redis://127.0.0.1:1/0"), 1)
+    assert "the store cannot be used" in said(run("stats", "--url", "redis://127.0.0.1:1/0"), 1)
     away = run("invalidate", HERO, "--yes", "--url", "redis://127.0.0.1:1/0")
-    assert "did not answer" in said(away, 1)
+    assert "does not answer" in said(away, 1)
 
 
 def test_a_database_that_is_away(run: Callable[..., Result]) -> None:
