@@ -442,5 +442,5 @@ def test_doctor_judges_models(model: ModelStats, message: str) -> None:
 def test_doctor_examines_models(run: Callable[..., Result]) -> None:
     """Those that are never cached although they ask for it."""
     found = run("doctor", "tests.operating.blocked", "--json")
-    assert "Crowd is never cached: a relationship is loaded" in found.output
+    assert "Crowd is never cached: a column_property() is a SQL expression" in found.output
     assert found.exit_code == 1
