@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import ForeignKey, Integer, create_engine, event, insert, inspect, select, update
+from sqlalchemy.dialects.mysql import insert as mysql_insert
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, synonym
 from sqlalchemy.orm.attributes import instance_state
@@ -120,9 +122,23 @@ def test_statement_facts(thing):
     cls, engine = thing
     table = cls.__table__
     plain = insert(table).values(id=1)
-    assert not _sqlalchemy.is_upsert(plain)
-    assert _sqlalchemy.is_upsert(plain.prefix_with("OR REPLACE"))
-    assert _sqlalchemy.is_upsert(sqlite_insert(table).values(id=1).on_conflict_do_nothing())
+    assert _sqlalchemy.prefixes_of(plain) == []
+    assert _sqlalchemy.prefixes_of(plain.prefix_with("or replace")) == ["OR REPLACE"]
+    assert _sqlalchemy.conflict_clauses(plain) == []
+    ignoring = sqlite_insert(table).values(id=1).on_conflict_do_nothing()
+    (clause,) = _sqlalchemy.conflict_clauses(ignoring)
+    assert _sqlalchemy.upserted(clause) == []
+    setting = sqlite_insert(table).on_conflict_do_update(index_elements=["id"], set_={"name": "x"})
+    (clause,) = _sqlalchemy.conflict_clauses(setting)
+    assert [name for name, _ in _sqlalchemy.upserted(clause)] == ["name"]
+    assert _sqlalchemy.conflict_target(clause) == ({"id"}, None)
+    named = postgresql_insert(table).on_conflict_do_update(constraint="key", set_={"name": "x"})
+    (clause,) = _sqlalchemy.conflict_clauses(named)
+    assert _sqlalchemy.conflict_target(clause) == (frozenset(), "key")
+    (clause,) = _sqlalchemy.conflict_clauses(mysql_insert(table).on_duplicate_key_update(name="x"))
+    assert [name for name, _ in _sqlalchemy.upserted(clause)] == ["name"]
+    assert _sqlalchemy.rows_of_values(plain) == 0
+    assert _sqlalchemy.rows_of_values(insert(table).values([{"id": 1}, {"id": 2}])) == 2
     statement = update(table).values(name="x")
     assert _sqlalchemy.set_columns(statement, statement.compile()) == {"name"}
     inner = select(table.c.id).cte("inner")

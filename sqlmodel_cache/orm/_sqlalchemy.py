@@ -164,22 +164,40 @@ def is_unit_of_work(context: Any) -> bool:
     return isinstance(context.execution_options.get("compiled_cache"), util.LRUCache)
 
 
-def is_upsert(insert: Any) -> bool:
-    """Tell whether an INSERT may change rows that exist (ON CONFLICT, OR REPLACE, ...)."""
-    return insert._post_values_clause is not None or bool(insert._prefixes)
+def prefixes_of(insert: Any) -> list[str]:
+    """Return what stands between INSERT and INTO (OR REPLACE, IGNORE, ...), in capitals."""
+    return [str(prefix).upper() for prefix, _ in insert._prefixes]
 
 
-def is_replace(insert: Any) -> bool:
-    """Tell whether an INSERT deletes the rows that are in its way (OR REPLACE)."""
-    return any("REPLACE" in str(prefix).upper() for prefix, _ in insert._prefixes)
-
-
-def upsert_columns(insert: Any) -> set[str]:
-    """Return the names of columns that an INSERT sets in rows that exist."""
+def conflict_clauses(insert: Any) -> list[Any]:
+    """Return the ON CONFLICT or ON DUPLICATE KEY clauses of an INSERT; 2.1 allows several."""
     clause = insert._post_values_clause
+    if clause is None:
+        return []
+    return list(getattr(clause, "clauses", None) or [clause])
+
+
+def upserted(clause: Any) -> list[tuple[str, Any]]:
+    """Return (column name, value) for what a conflict clause sets in rows that exist."""
     # Of ON CONFLICT, pairs or a dict; of ON DUPLICATE KEY.
     sets: Any = getattr(clause, "update_values_to_set", None) or getattr(clause, "update", ())
-    return {str(getattr(key, "key", key)) for key in dict(sets)}
+    return [(str(getattr(key, "key", key)), value) for key, value in dict(sets).items()]
+
+
+def conflict_target(clause: Any) -> tuple[frozenset[str], str | None] | None:
+    """Return the columns, or the name of the constraint, of ON CONFLICT; None if it has neither."""
+    if getattr(clause, "inferred_target_whereclause", None) is not None:
+        return None  # a partial index
+    elements = getattr(clause, "inferred_target_elements", None) or ()
+    name: str | None = getattr(clause, "constraint_target", None)
+    if not elements and name is None:
+        return None
+    return frozenset(str(getattr(each, "name", each)) for each in elements), name
+
+
+def rows_of_values(insert: Any) -> int:
+    """Return how many rows `insert().values([...])` has; 0 if it has no such list."""
+    return sum(len(rows) for rows in insert._multi_values)
 
 
 def set_columns(update: Any, compiled: Any) -> set[str] | None:

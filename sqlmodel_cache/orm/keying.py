@@ -5,7 +5,7 @@ One codec per root and dialect, because a TypeDecorator's values pass through it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -32,29 +32,20 @@ def forget_codecs() -> None:
 
 def row_key(
     root: Root,
-    names: Sequence[str] | None,
-    values: Mapping[str, Any],
+    pk: Sequence[Any],
     dialect: Any,
     *,
     trusted: bool,
     schema: str = "",
 ) -> str | None:
-    """Return the encoded key found under `names` in a statement's parameters, else None.
+    """Return the encoded key of `pk`, found in a statement's parameters; None if it names no row.
 
     `trusted`: the values come from identities, not from a user's WHERE. A user's `name = 'Bob'`
     may find the row 'bob' under a case-insensitive collation, so it pins no row. `schema` is the
     prefix that `schemas.prefix_of` gives.
     """
-    if names is None:
-        return None
     codec = pk_codec(root, dialect)
-    if not (trusted or codec.safe_in_sql):
-        return None
-    try:
-        pk = [values[name] for name in names]
-    except KeyError:
-        return None
-    if any(value is None for value in pk):
+    if not (trusted or codec.safe_in_sql) or any(value is None for value in pk):
         return None
     text = codec.encode(pk)
     return None if text is None else schema + text

@@ -7,23 +7,20 @@ statements and Core all take this one way in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BindParameter, Column, SelectBase, TableClause, TextualSelect
+from sqlalchemy import SelectBase, TableClause, TextualSelect
 from sqlalchemy.orm import FromStatement
-from sqlalchemy.sql import operators
 from sqlalchemy.sql.ddl import DDL, DropSchema, DropTable
-from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement
 from sqlalchemy.sql.visitors import iterate
 
 from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.rows import Row, inserted, pinned
 from sqlmodel_cache.orm.tables import TableMap, Target
-
-# bind names, in the order of a root's primary key
-_Names = tuple[str, ...]
+from sqlmodel_cache.orm.upserts import Existing, existing_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +29,9 @@ class Hit:
 
     target: Target
     dml: Any
-    names: _Names | None  # parameters that pin the row; None: any row
+    rows: tuple[Row, ...] | None  # None: any row
     insert: bool = False  # rows appear
-    upsert: bool = False  # and rows that exist may change
+    existing: Existing = Existing.NONE  # and these may change
     rekeys: bool = False  # rows may get another key
 
 
@@ -110,25 +107,36 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
     table = dml.table
     whole: set[str] = set()
     if dml.is_insert:
-        upsert = _sqlalchemy.is_upsert(dml)
         hits = [
-            Hit(target, dml, _insert_names(target, dml), insert=True, upsert=upsert)
+            Hit(
+                target,
+                dml,
+                inserted(dml, target.pk, compiled),
+                insert=True,
+                existing=existing_rows(dml, target.pk),
+            )
             for target in tables.targets(table, schema)
         ]
-        if _sqlalchemy.is_replace(dml):
+        clauses = _sqlalchemy.conflict_clauses(dml)
+        sets = {name for clause in clauses for name, _ in _sqlalchemy.upserted(clause)}
+        if any("REPLACE" in prefix for prefix in _sqlalchemy.prefixes_of(dml)):
             whole = set(tables.dependants(table, deleted=True))
-        elif _sqlalchemy.upsert_columns(dml) & tables.referenced(table):
+        elif sets & tables.referenced(table):
             whole = set(tables.dependants(table, deleted=False))
         return Analysis(True, tuple(hits), frozenset(whole))
-    sets = _sqlalchemy.set_columns(dml, compiled) if dml.is_update else set()
-    pins = _pins(dml, compiled)
+    changed = _sqlalchemy.set_columns(dml, compiled) if dml.is_update else set()
     hits = [
-        Hit(target, dml, _pinned(target, pins), rekeys=_changes_key(target, sets))
+        Hit(
+            target,
+            dml,
+            pinned(dml.whereclause, target.pk, compiled),
+            rekeys=_changes_key(target, changed),
+        )
         for target in tables.targets(table, schema)
     ]
     if dml.is_delete:
         whole = set(tables.dependants(table, deleted=True))
-    elif sets is None or sets & tables.referenced(table):
+    elif changed is None or changed & tables.referenced(table):
         whole = set(tables.dependants(table, deleted=False))
     if dml.is_update:
         for other in _sqlalchemy.other_tables_set(dml):
@@ -137,40 +145,7 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
     return Analysis(True, tuple(hits), frozenset(whole))
 
 
-def _pinned(target: Target, pins: Mapping[Column[Any], str]) -> _Names | None:
-    names = [pins.get(column) for column in target.pk or ()]
-    found = tuple(name for name in names if name is not None)
-    return found if found and len(found) == len(names) else None
-
-
 def _changes_key(target: Target, sets: set[str] | None) -> bool:
     if sets is None or target.pk is None:
         return True
     return any(column.key in sets or column.name in sets for column in target.pk)
-
-
-def _insert_names(target: Target, insert: Any) -> _Names | None:
-    if target.pk is None or insert.select is not None:
-        return None
-    return tuple(column.key for column in target.pk)
-
-
-def _pins(dml: Any, compiled: Any) -> dict[Column[Any], str]:
-    """Return column -> bind name for each equality that every affected row must satisfy."""
-    found: dict[Column[Any], str] = {}
-    for part in () if dml.whereclause is None else _conjuncts(dml.whereclause):
-        if isinstance(part, BinaryExpression) and part.operator is operators.eq:
-            for column, bind in ((part.left, part.right), (part.right, part.left)):
-                if isinstance(column, Column) and isinstance(bind, BindParameter):
-                    name = compiled.bind_names.get(bind)
-                    if name is not None:
-                        found[column] = name
-    return found
-
-
-def _conjuncts(clause: ColumnElement[Any]) -> Iterator[ColumnElement[Any]]:
-    if isinstance(clause, BooleanClauseList) and clause.operator is operators.and_:
-        for part in clause.clauses:
-            yield from _conjuncts(part)
-    else:
-        yield clause

@@ -29,6 +29,7 @@ from sqlmodel_cache.orm.cursors import watch_cursor
 from sqlmodel_cache.orm.keying import pk_codec, row_key
 from sqlmodel_cache.orm.named import OPTION
 from sqlmodel_cache.orm.options import OURS
+from sqlmodel_cache.orm.rows import keys_of
 from sqlmodel_cache.orm.statements import Hit, analyse, is_opaque
 from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.orm.texts import (
@@ -45,6 +46,7 @@ from sqlmodel_cache.orm.transactions import (
     unwrap_dialects,
     watch_recoveries,
 )
+from sqlmodel_cache.orm.upserts import Existing
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -129,31 +131,51 @@ def _on_dml(compiled: Any, context: Any) -> None:
     ledger.translate = context.execution_options.get(schemas.OPTION)
     for hit in analysis.hits:
         root = hit.target.root
-        if hit.upsert or (hit.rekeys and not from_orm):
+        if hit.existing is Existing.ANY or (hit.rekeys and not from_orm):
             ledger.frames.touch_table(root.table)
             continue
-        schema = _schema(root, connection, ledger)
         parameters: Sequence[Mapping[str, Any]] = context.compiled_parameters or ({},)
         for values in parameters:
-            pk = row_key(
-                root, hit.names, values, connection.dialect, trusted=from_orm, schema=schema
-            )
-            if pk is not None:
-                ledger.frames.touch_row((root.table, pk))
-                if not (hit.insert or pk_codec(root, connection.dialect).safe_in_sql):
-                    ledger.doubtful.add((root.table, pk))
-            elif not hit.insert:
-                if _name_rows(connection, ledger, hit, compiled, values):
-                    continue
-                ledger.frames.touch_table(root.table)
-                break
-            elif root.negative and from_orm:
-                ledger.frames.expect_inserts(root.table, 1)
-            elif root.negative:
+            if not _touch_rows(connection, ledger, hit, compiled, values, from_orm):
                 ledger.frames.touch_table(root.table)
                 break
     if itself:
         fence_now(connection, ledger)
+
+
+def _touch_rows(
+    connection: Connection,
+    ledger: Ledger,
+    hit: Hit,
+    compiled: Any,
+    values: Mapping[str, Any],
+    from_orm: bool,
+) -> bool:
+    """Touch the rows that one set of parameters concerns; False: any row of the table."""
+    root, dialect = hit.target.root, connection.dialect
+    keys = keys_of(hit.rows, values)
+    changes = not hit.insert or hit.existing is not Existing.NONE
+    if keys is not None:
+        schema = _schema(root, connection, ledger)
+        texts = [row_key(root, pk, dialect, trusted=from_orm, schema=schema) for pk in keys]
+        safe = pk_codec(root, dialect).safe_in_sql
+        for text in texts:
+            if text is not None:
+                ledger.frames.touch_row((root.table, text))
+                if changes and not safe:
+                    ledger.doubtful.add((root.table, text))
+        unnamed = texts.count(None)
+    else:
+        unnamed = 1
+    if not unnamed:
+        return True
+    if not hit.insert:
+        return _name_rows(connection, ledger, hit, compiled, values)
+    if changes:
+        return False
+    if root.negative and from_orm:
+        ledger.frames.expect_inserts(root.table, unnamed)
+    return from_orm or not root.negative
 
 
 def _name_rows(
@@ -163,12 +185,10 @@ def _name_rows(
     root, columns = hit.target.root, hit.target.pk
     if columns is None or any(cache.stores.full for cache in _state.live()):
         return False
-    names = tuple(map(str, range(len(columns))))
     schema = _schema(root, connection, ledger)
     keys = affected_keys(connection, hit.dml, compiled, values, columns, ledger.translate)
     for pk in keys or ():
-        named = dict(zip(names, pk, strict=True))
-        key = row_key(root, names, named, connection.dialect, trusted=True, schema=schema)
+        key = row_key(root, pk, connection.dialect, trusted=True, schema=schema)
         if key is None:
             return False
         ledger.frames.touch_row((root.table, key))

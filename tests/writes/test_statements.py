@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import (
     DDL,
+    Column,
     ForeignKey,
+    Integer,
     MetaData,
+    PrimaryKeyConstraint,
     Table,
     bindparam,
     create_engine,
@@ -14,14 +17,19 @@ from sqlalchemy import (
     insert,
     select,
     text,
+    true,
+    tuple_,
     update,
 )
+from sqlalchemy.dialects.mysql import insert as mysql_insert
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
 from sqlmodel_cache.orm.connection import ledger_of
 from sqlmodel_cache.orm.statements import analyse
 from sqlmodel_cache.orm.tables import table_map
+from sqlmodel_cache.orm.upserts import Existing, existing_rows
 
 
 @pytest.mark.parametrize("how", ["core", "orm"])
@@ -64,7 +72,13 @@ def test_executemany_touches_each_row(world):
     [
         lambda c: c.name == "a",
         lambda c: c.id > 1,
-        lambda c: (c.id == 1) | (c.id == 2),
+        lambda c: (c.id == 1) | (c.name == "a"),
+        lambda c: (c.id == 1) | ((c.id > 1) & (c.name == "a")),
+        lambda c: c.id.not_in([1, 2]),
+        lambda c: c.id.in_(select(c.team_id)),
+        lambda c: c.id.in_([1, c.team_id]),
+        lambda c: c.id.in_(list(range(1001))),
+        lambda c: (c.id + 1).in_([1]),
         lambda c: c.id == c.team_id,
         lambda c: ~(c.id == 1),
         lambda c: c.id == select(c.team_id).scalar_subquery(),
@@ -157,16 +171,178 @@ def test_joined_subclass_table_names_the_base_row(world):
         assert world.touched(connection)[0] == through_flyer
 
 
-def test_upsert_touches_the_table(world):
-    """ON CONFLICT DO UPDATE changes rows that the statement does not name."""
-    table = world.Team.__table__
+NAMED = {
+    "in": (lambda c: c.id.in_([1, 3]), 2),
+    "in one": (lambda c: c.id.in_([1]), 1),
+    "in and more": (lambda c: c.id.in_([1, 3]) & (c.name == "a"), 2),
+    "or": (lambda c: (c.id == 1) | (c.id == 3), 2),
+    "or and more": (lambda c: ((c.id == 1) | (c.id == 3)) & (c.name == "a"), 2),
+    "or of and": (lambda c: ((c.id == 1) & (c.name == "a")) | (c.id.in_([3, 4])), 3),
+    "expanding": (lambda c: c.id.in_(bindparam("ids", [1, 3], expanding=True)), 2),
+    "contradiction": (lambda c: (c.id == 1) & (c.id == 3), 1),
+}
+
+
+@pytest.mark.parametrize("how", ["core", "orm"])
+@pytest.mark.parametrize("what", [update, delete])
+@pytest.mark.parametrize("which", NAMED)
+def test_b13_rows_that_a_where_names(world, which, what, how):
+    """IN and OR over the primary key touch these rows; the table stays."""
+    criteria, number = NAMED[which]
+    ghost = world.Ghost.__table__
+    statement = what(world.Ghost if how == "orm" else ghost).where(criteria(ghost.c))
+    if what is update:
+        statement = statement.values(name="x")
+    with Session(world.engine) as session:
+        session.execute(statement, execution_options={"synchronize_session": False})
+        touched, tables = world.touched(session.connection())
+    assert len(touched) == number
+    assert tables == set()
+
+
+def test_b13_in_takes_its_own_values(world):
+    """Lists of other lengths share a compiled form, and not their values."""
+    table = world.Ghost.__table__
     with world.engine.begin() as connection:
-        connection.execute(
-            sqlite_insert(table)
-            .values(id=1, name="x")
-            .on_conflict_do_update(index_elements=["id"], set_={"name": "y"})
-        )
-        assert world.touched(connection)[1] == {"team"}
+        for keys in ([1], [2, 3], [4, 5, 6]):
+            connection.execute(update(table).where(table.c.id.in_(keys)).values(name="x"))
+        assert len(world.touched(connection)[0]) == 6
+        connection.execute(update(table).where(table.c.id.in_([])).values(name="x"))
+        assert world.touched(connection)[1] == {"ghost"}  # not to be told from an unknown name
+
+
+@pytest.mark.parametrize(
+    ("criteria", "number"),
+    [
+        (lambda c: tuple_(c.a, c.b).in_([(1, 2), (3, 4)]), 2),
+        (lambda c: tuple_(c.b, c.a).in_([(1, 2), (3, 4)]), 2),
+        (lambda c: c.a.in_([1, 2]) & c.b.in_([3, 4]), 4),
+        (lambda c: c.a.in_([1, 2]) & (c.b == 3), 2),
+        (lambda c: ((c.a == 1) & (c.b == 2)) | ((c.a == 3) & (c.b == 4)), 2),
+        (lambda c: (c.a == 1) | (c.b == 2), None),
+        (lambda c: c.a.in_([1, 2]), None),
+        (lambda c: c.a.in_(list(range(40))) & c.b.in_(list(range(40))), None),
+    ],
+)
+def test_b13_composite_keys_that_a_where_names(world, tmp_path, criteria, number):
+    """Every part must be pinned; tuples pin all at once."""
+
+    class Pair(world.Base):
+        __tablename__ = "pair"
+        __cache_config__ = world.Team.__cache_config__
+        a: Mapped[int] = mapped_column(primary_key=True)
+        b: Mapped[int] = mapped_column(primary_key=True)
+        n: Mapped[int] = mapped_column(default=0)
+
+    engine = create_engine(f"sqlite:///{tmp_path}/pairs.db")
+    world.Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(update(Pair).where(criteria(Pair.__table__.c)).values(n=1))
+        touched, tables = world.touched(connection)
+    engine.dispose()
+    assert (tables == {"pair"}) is (number is None)
+    assert len(touched) == (number or 0)
+
+
+def _set(statement, **how):
+    return statement.on_conflict_do_update(**({"index_elements": ["id"]} | how))
+
+
+UPSERTS = {
+    "by key": (lambda i: _set(i.values(id=1, name="x"), set_={"name": "y"}), 1),
+    "all excluded": (
+        lambda i: _set(i.values(id=1, name="x"), set_={c.name: c for c in i.excluded}),
+        1,
+    ),
+    "many values": (
+        lambda i: _set(i.values([{"id": n, "name": "x"} for n in (1, 2, 3)]), set_={"name": "y"}),
+        3,
+    ),
+    "nothing": (lambda i: i.values(id=1, name="x").on_conflict_do_nothing(), 1),
+    "ignore": (lambda i: i.values(id=1, name="x").prefix_with("OR IGNORE"), 1),
+    "without a target": (
+        lambda i: _set(i.values(id=1, name="x"), index_elements=None, set_={"name": "y"}),
+        None,
+    ),
+    "rekeys": (lambda i: _set(i.values(id=1, name="x"), set_={"id": 7}), None),
+    "without a key": (lambda i: _set(i.values(name="x"), set_={"name": "y"}), None),
+    "from select": (
+        lambda i: _set(
+            i.from_select(["id", "name"], select(i.table.c.id, i.table.c.name).where(true())),
+            set_={"name": "y"},
+        ),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("which", UPSERTS)
+def test_b13_upserts(world, which):
+    """ON CONFLICT on the primary key changes the rows whose keys it gives; any other, any row."""
+    make, number = UPSERTS[which]
+    with world.engine.begin() as connection:
+        connection.execute(make(sqlite_insert(world.Ghost.__table__)))
+        touched, tables = world.touched(connection)
+    assert tables == (set() if number else {"ghost"})
+    assert len(touched) == (number or 0)
+
+
+def test_b13_upserts_of_many(world):
+    """Executemany names each row, through a session too."""
+    statement = _set(sqlite_insert(world.Ghost), set_={"name": "y"})
+    with Session(world.engine) as session:
+        session.execute(statement, [{"id": n, "name": "x"} for n in (1, 2, 3)])
+        touched, tables = world.touched(session.connection())
+    assert len(touched) == 3
+    assert not tables
+
+
+def test_b13_an_upsert_by_text_keys_names_no_row(world):
+    """A collation may find 'bob' for 'BOB'."""
+    statement = sqlite_insert(world.Badge).on_conflict_do_update(
+        index_elements=["code"], set_={"hero_id": 4}
+    )
+    with Session(world.engine) as session:
+        session.execute(statement, [{"code": "BOB"}])
+        ledger = ledger_of(session.connection())
+        assert "badge" in world.touched(session.connection())[1] | ledger.doubtful_tables()
+
+
+@pytest.mark.parametrize(
+    ("unique", "existing"), [(False, Existing.ITS_OWN), (True, Existing.ANY)], ids=["no", "unique"]
+)
+def test_b13_on_duplicate_key(unique, existing):
+    """MySQL finds the row by any unique index: by the key only where there is no other."""
+    columns = [Column("id", Integer, primary_key=True), Column("name", Integer, unique=unique)]
+    table = Table("duplicate", MetaData(), *columns)
+    statement = mysql_insert(table).values(id=1)
+    assert existing_rows(statement.on_duplicate_key_update(name=2), (table.c.id,)) is existing
+    rekeyed = statement.on_duplicate_key_update(id=2)
+    assert existing_rows(rekeyed, (table.c.id,)) is Existing.ANY
+
+
+@pytest.mark.parametrize(
+    ("how", "existing"),
+    [
+        ({"constraint": "the_key"}, Existing.ITS_OWN),
+        ({"constraint": "another"}, Existing.ANY),
+        ({"index_elements": ["id"]}, Existing.ITS_OWN),
+        ({"index_elements": ["name"]}, Existing.ANY),
+        ({"index_elements": ["id", "name"]}, Existing.ANY),
+        ({"index_elements": ["id"], "index_where": text("id > 1")}, Existing.ANY),
+    ],
+)
+def test_b13_on_conflict_of_postgresql(how, existing):
+    """The target may be named as a constraint; a partial index is another one."""
+    table = Table(
+        "conflict",
+        MetaData(),
+        Column("id", Integer),
+        Column("name", Integer),
+        PrimaryKeyConstraint("id", name="the_key"),
+    )
+    statement = postgresql_insert(table).values(id=1).on_conflict_do_update(**how, set_={"name": 2})
+    assert existing_rows(statement, (table.c.id,)) is existing
 
 
 def test_insert_or_replace_touches_the_table(world):
