@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 def temporary_cache(transport: Any = "memory://", **settings: Any) -> Iterator[type[SQLModelCache]]:
     """Configure with `transport` and `settings` while the block runs; yield `SQLModelCache`.
 
-    Afterwards the former configuration is made again, or there is none as before. Caches that a
+    Afterwards the former configuration is made again (`memory://` begins empty, a transport that
+    was given as an object has its entries), or there is none as before. Caches that a
     `cached_sessionmaker` carries go on. Takes what `SQLModelCache.configure()` takes, and raises
     what it raises.
     """

@@ -175,6 +175,43 @@ def test_with_and_without_cache_makes_two_tests(project: pytest.Pytester) -> Non
     result.stdout.fnmatch_lines(["*test_plain*with_cache*", "*test_plain*without_cache*"])
 
 
+def test_classes_and_modules_can_be_marked(project: pytest.Pytester) -> None:
+    """Plain functions, methods and fixtures by name: each test of them is two."""
+    result = run(
+        project,
+        """
+        @pytest.mark.with_and_without_cache
+        class TestMarked:
+            def test_one(self, engine):
+                assert name(engine) == "Deadpond"
+
+            @pytest.mark.sqlmodel_cache(default_ttl=9)
+            def test_two(self, sqlmodel_cache):
+                assert sqlmodel_cache.get_config().default_ttl == 9
+
+        def test_unmarked(engine):
+            with pytest.raises(Exception, match="not configured"):
+                name(engine)
+        """.replace("\n        ", "\n"),
+    )
+    result.assert_outcomes(passed=5)
+
+
+def test_async_tests_are_two_as_well(pytester: pytest.Pytester) -> None:
+    """With pytest-asyncio, in a loop of their own."""
+    pytester.makeini("[pytest]\nasyncio_mode = auto\naddopts = -p no:cacheprovider\n")
+    pytester.makepyfile(
+        PROJECT
+        + """
+@pytest.mark.with_and_without_cache
+async def test_async(engine, sqlmodel_cache):
+    assert [name(engine), name(engine)] == ["Deadpond"] * 2
+    assert sqlmodel_cache.stats().hits == sqlmodel_cache.get_config().enabled
+"""
+    )
+    pytester.runpytest_subprocess().assert_outcomes(passed=2)
+
+
 def test_assertions_and_counts_say_what_is_wrong(project: pytest.Pytester) -> None:
     """Each fixture, and the message of its failure."""
     result = run(
