@@ -52,20 +52,23 @@ class Shard:
         object.__setattr__(self, "epoch_lock", self.head + "!epoch-lock")
 
 
-@dataclass(slots=True, unsafe_hash=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """The names of one cached row. Equal entries are the same row.
 
+    `value` is the key of the envelope, and says all: no head of a shard begins another one.
     Nobody assigns to it; `frozen=True` would make it three times as slow to create, per lookup.
     """
 
     shard: Shard
     pk: str
+    value: str
 
-    @property
-    def value(self) -> str:
-        """Key of the envelope."""
-        return f"{self.shard.head}:{self.pk}"
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Entry) and other.value == self.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
 
     @property
     def lock(self) -> str:
@@ -83,7 +86,8 @@ class KeySpace:
 
     def entry(self, pk: str) -> Entry:
         """Return the names for the row whose encoded primary key is `pk`."""
-        return Entry(self.shards[crc32(pk.encode()) & (SHARDS - 1)], pk)
+        shard = self.shards[crc32(pk.encode()) & (SHARDS - 1)]
+        return Entry(shard, pk, f"{shard.head}:{pk}")
 
     def __iter__(self) -> Iterator[Shard]:
         return iter(self.shards)

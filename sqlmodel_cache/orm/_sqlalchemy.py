@@ -39,16 +39,28 @@ in_greenlet: Callable[[], bool] = concurrency.in_greenlet if find_spec("greenlet
 greenlet_spawn = concurrency.greenlet_spawn
 
 
-def autobegin(session: Session) -> None:
-    """Begin the session's transaction as a load does: no connection is checked out."""
-    if session._transaction is None:
-        session._autobegin_t()
+def autobegin(session: Session) -> bool:
+    """Begin the session's transaction as a load does: no connection is checked out.
+
+    False if the transaction cannot go on: a load would raise.
+    """
+    transaction = session._transaction
+    if transaction is None:
+        transaction = session._autobegin_t()
+    return transaction.is_active
 
 
 def autoflush(session: Session) -> None:
     """Flush if the session is set to and has something to flush, as a load does."""
     if session.autoflush and not session._flushing:
         session._autoflush()
+
+
+def begins_quietly(session: Session) -> bool:
+    """Tell whether a load now would flush nothing, and begin without anybody's listener."""
+    if session.autoflush and not session._is_clean():
+        return False
+    return session._transaction is not None or not session.dispatch.after_transaction_create
 
 
 def connection_of(session: Session, bind: Any) -> Connection | None:
@@ -154,6 +166,13 @@ def streams(context: Any) -> bool:
         or options.get("stream_results", False)
         or context.cursor_fetch_strategy is not type(context).cursor_fetch_strategy
     )
+
+
+def sole_load_listener(mapper: Mapper[Any]) -> Any:
+    """Return the one listener to `load` of a class, None if there is none or are several."""
+    load = mapper.class_manager.dispatch.load
+    own = load.listeners
+    return own[0] if len(own) == 1 and not load.parent_listeners else None
 
 
 def is_unit_of_work(context: Any) -> bool:

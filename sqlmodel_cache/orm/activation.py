@@ -19,7 +19,7 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import logger
-from sqlmodel_cache.orm import capture, lookup, policy, sessions
+from sqlmodel_cache.orm import ahead, capture, lookup, policy, sessions
 from sqlmodel_cache.orm.cache import Cache
 from sqlmodel_cache.orm.tables import forget_table_map, table_map
 
@@ -70,9 +70,19 @@ def reinstate(former: Configuration | None) -> None:
 
 
 def guard() -> None:
-    """Wrap `Session.get`, watch mappers and flushes. Idempotent: adds what is missing."""
-    if not isinstance(Session.__dict__["get"], wrapt.FunctionWrapper):
-        wrapt.wrap_function_wrapper(Session, "get", lookup.get)
+    """Put ours in the place of `Session.get`, watch mappers and flushes. Adds what is missing.
+
+    `AsyncSession.get` follows when SQLAlchemy's asyncio is imported, which needs greenlet.
+    """
+    if not hasattr(Session.get, lookup.MARK):
+        bare = Session.get
+        ours = Session.get = lookup.around(bare)  # type: ignore[method-assign]
+
+        def on_asyncio(module: Any) -> None:
+            cls = module.AsyncSession
+            cls.get = ahead.around(cls.get, ours, bare)
+
+        wrapt.register_post_import_hook(on_asyncio, "sqlalchemy.ext.asyncio.session")
     for target, name, listener in (
         (Mapper, "after_mapper_constructed", _on_new_mapper),
         (Mapper, "mapper_configured", _on_configured_mapper),

@@ -83,6 +83,11 @@ def unwatch_loads() -> None:
     _watched.clear()
 
 
+def listens_alone(mapper: Mapper[Any]) -> bool:
+    """Tell whether nobody but this module listens to `load` of a class."""
+    return _sqlalchemy.sole_load_listener(mapper) is on_load
+
+
 @contextmanager
 def capturing(
     session: Session, reader: Reader, wanted: frozenset[tuple[Any, ...]]

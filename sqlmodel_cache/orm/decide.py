@@ -31,7 +31,7 @@ NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
 
 class NotYetKnown(Exception):
-    """Only the first read of an engine finds out what this depends on."""
+    """It takes a read of the usual way, perhaps an engine's first, to find this out."""
 
 
 class Scope(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class Scope(msgspec.Struct, frozen=True):
                 return Bypass.TOUCHED
         entry = self.reader.keyspace.entry(text)
         backlog = self.cache.backlog
-        return Bypass.QUEUED if backlog and backlog.holds(entry) else entry
+        return Bypass.QUEUED if backlog.releases and backlog.holds(entry) else entry
 
     def may_fill(self) -> bool:
         """Tell whether what was just read is what everybody else would read."""
@@ -97,11 +97,14 @@ def decide(
     arguments: Mapping[str, Any],
     *,
     only_asking: bool = False,
+    awaits: bool = False,
 ) -> Scope | Bypass:
     """Judge a call; `arguments` are what it was given beside entity, ident and options.
 
     `only_asking`: nobody is about to read, so nothing is flushed, begun, logged or sent; raises
     NotYetKnown where one of these would decide.
+    `awaits`: the caller is a coroutine, which asks the store by itself; raises NotYetKnown, and
+    has done nothing, where something may have to wait for the database, which takes a greenlet.
 
     Raises ConfigurationError for options that cannot be meant, and whatever the session's own
     flush raises.
@@ -119,18 +122,24 @@ def decide(
         return plan.blocked
     if _sqlalchemy.finds_identities_itself(type(session)):
         return Bypass.SESSION_CLASS
-    if not bridge.reachable(cache.stores):
+    if not awaits and not bridge.reachable(cache.stores):
         if not only_asking:
             cache.warn_unreachable()
         return Bypass.TRANSPORT
     if not config.trust_orm_hooks and foreign_orm_hooks(session):
         return Bypass.ORM_HOOK
+    if awaits and (routes(session) or not _sqlalchemy.begins_quietly(session)):
+        raise NotYetKnown
     bind = bind_for(session, plan.mapper)
-    if not only_asking:
-        if options.get("autoflush", True):
+    if awaits and cache.sites.of(bind.dialect).database is None:
+        raise NotYetKnown
+    if only_asking:
+        active = session.is_active
+    else:
+        if not awaits and options.get("autoflush", True):
             _sqlalchemy.autoflush(session)
-        _sqlalchemy.autobegin(session)
-    if not session.is_active:
+        active = _sqlalchemy.autobegin(session)
+    if not active:
         return Bypass.INACTIVE
     return _at_bind(cache, binding, session, plan, options, bind, only_asking)
 
@@ -151,8 +160,8 @@ def _at_bind(
     replica = False
     outer = (connection if connection is not None else bind).get_execution_options()
     own = getattr(session, "execution_options", None)
-    if options or own or outer or binding is not None:
-        given = None if binding is None else binding.options
+    given = None if binding is None else binding.options
+    if options or own or outer or given:
         layers: tuple[Mapping[str, Any] | None, ...] = (options, own, given, outer)
         check_names(own, outer)
         if innermost("cache", *layers) is False:

@@ -31,6 +31,7 @@ class Hydrator:
     """
 
     __slots__ = (
+        "__weakref__",
         "_along",
         "_dispatch",
         "_expired",
@@ -39,6 +40,7 @@ class Hydrator:
         "_new",
         "_path",
         "identity_class",
+        "mapper",
         "positions",
     )
 
@@ -57,6 +59,7 @@ class Hydrator:
         self._path = _sqlalchemy.mapper_path(asked)
         self.positions = positions
         self._along = along
+        self.mapper = view.mapper
         self.identity_class = _sqlalchemy.identity_class(view.mapper)
 
     def make(
@@ -66,10 +69,12 @@ class Hydrator:
         values: Sequence[Any],
         *,
         partial_row: bool = False,
+        quiet: bool = False,
     ) -> Any:
         """Return a new persistent instance; `key` must not be in the session's identity map.
 
-        `partial_row`: some values may be ABSENT, and load on access.
+        `partial_row`: some values may be ABSENT, and load on access. `quiet`: nobody listens to
+        the class's `load` who would do anything now.
         """
         instance = self._new()
         state = instance_state(instance)
@@ -86,7 +91,7 @@ class Hydrator:
                 if value is ABSENT:
                     del loaded[name]
                     state.expired_attributes.add(name)
-        if self._dispatch.load:
+        if not quiet and self._dispatch.load:
             self._dispatch.load(state, None)
         if session.dispatch.loaded_as_persistent:
             session.dispatch.loaded_as_persistent(session, state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from functools import partial
+from functools import partial, wraps
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
@@ -22,15 +22,15 @@ from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
-from sqlmodel_cache.orm.capture import Row, capturing
+from sqlmodel_cache.orm.capture import Row, capturing, listens_alone
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.options import bypass
-from sqlmodel_cache.orm.plan import plan_of
+from sqlmodel_cache.orm.plan import Plan, plan_of
 from sqlmodel_cache.orm.reader import NO_ROW, Found
 from sqlmodel_cache.orm.reads.along import Place, complete, root_place
 from sqlmodel_cache.protocol import read
-from sqlmodel_cache.protocol.ops import Get
+from sqlmodel_cache.protocol.ops import Get, Reply
 from sqlmodel_cache.transport.breaker import LeftAlone
 from sqlmodel_cache.transport.drive import ask
 
@@ -40,28 +40,49 @@ if TYPE_CHECKING:
 
 PATIENCE = read.Patience()
 NO_SUCH_ROW = Row(b"", NEGATIVE, bytes(8))
+MARK = "__sqlmodel_cache__"  # on our function, and on whatever wraps it
 is_none = partial(is_, None)
 
 
-def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -> Any:
-    """Stand around `Session.get`: same arguments, same result, fewer SELECTs."""
-    plan = plan_of(args[0] if args else kwargs.get("entity"))
-    if plan is None:
-        return wrapped(*args, **kwargs)
+def around(original: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what stands in the place of `Session.get`: same arguments and result, fewer SELECTs.
+
+    A plain function: wrapt's takes 0.6 us of each call, also of models that are not cached.
+    """
+
+    @wraps(original)
+    def get(session: Session, entity: Any, ident: Any, **kwargs: Any) -> Any:
+        plan = plan_of(entity)
+        if plan is None:
+            return original(session, entity, ident, **kwargs)
+        return _get(original, session, plan, entity, ident, kwargs)
+
+    setattr(get, MARK, True)
+    return get
+
+
+def _get(
+    original: Callable[..., Any],
+    session: Session,
+    plan: Plan,
+    entity: Any,
+    ident: Any,
+    kwargs: dict[str, Any],
+) -> Any:
     options = (kwargs.get("execution_options") if kwargs else None) or NO_OPTIONS
     binding = binding_of(session)
     cache = cache_of(binding)
     if cache is None:
         if not _sqlalchemy.is_merge(kwargs):  # a merge is a write, and those never raise
             check_configured(plan, options)
-        return wrapped(*args, **kwargs)
+        return original(session, entity, ident, **kwargs)
     if "cache" in options:  # said to us; in a SELECT it would ask for that query to be cached
         rest = {name: value for name, value in options.items() if name != "cache"}
         kwargs = {**kwargs, "execution_options": rest}
-    pk = primary_key(plan.mapper, args[1] if len(args) > 1 else kwargs.get("ident"))
+    pk = primary_key(plan.mapper, ident)
     if pk is None or _sqlalchemy.knows(session, (plan.identity_class, pk, None)):
         # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.
-        return wrapped(*args, **kwargs)
+        return original(session, entity, ident, **kwargs)
     scope = decide(cache, binding, session, plan, options, kwargs)
     # `type(...) is` on the way to a hit: `isinstance` takes a detour by an enum's metaclass.
     if type(scope) is not Scope:
@@ -69,17 +90,18 @@ def get(wrapped: Callable[..., Any], session: Session, args: Any, kwargs: Any) -
         cache.tally.for_model(plan.name).bypass(scope)
         if scope is Bypass.OPTION:
             with bypass():  # what is loaded with the row belongs to this call
-                return wrapped(*args, **kwargs)
-        return wrapped(*args, **kwargs)
+                return original(session, entity, ident, **kwargs)
+        return original(session, entity, ident, **kwargs)
     entry = scope.at(pk)
     if type(entry) is not Entry:
         assert isinstance(entry, Bypass)
         scope.reader.counters.bypass(entry)
-        return wrapped(*args, **kwargs)
+        return original(session, entity, ident, **kwargs)
     made_of = hydrated
     if plan.steps:
         made_of = partial(hydrated, place=root_place(plan, options))
-    return look_up(scope, entry, pk, partial(wrapped, *args, **kwargs), made_of, is_none)
+    load = partial(original, session, entity, ident, **kwargs)
+    return look_up(scope, entry, pk, load, made_of, is_none)
 
 
 def look_up(
@@ -89,19 +111,21 @@ def look_up(
     load: Callable[[], Any],
     made_of: Callable[[Session, object, Callable[[], Any]], Any],
     is_empty: Callable[[Any], bool],
+    seen: Reply | None = None,
 ) -> Any:
     """Answer one lookup: from the cache by `made_of(session, found, load)`, else by `load()`.
 
-    `is_empty` tells whether what was loaded means that there is no such row.
+    `is_empty` tells whether what was loaded means that there is no such row. `seen` is what the
+    store was found to have just now, and was of no use.
     """
     counters = scope.reader.counters
     begun = clock.real()
     flights = scope.cache.flights
-    flight = flights.find(entry.value)
-    if flight is not None:
+    if flights.flying and (flight := flights.find(entry.value)) is not None:
         bridge.wait(flight, PATIENCE.wait)
+        seen = None
     try:
-        found, held = _read(scope, entry)
+        found, held = _read(scope, entry) if seen is None else _pursue(scope, entry, seen)
     except LeftAlone:
         counters.bypass(Bypass.BREAKER)
         return load()
@@ -143,23 +167,27 @@ def _fill(
 def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
     """Return (what was found or MISS, the lease to fill it with). Raises UnavailableError."""
     stores = scope.cache.stores
-    verify = scope.reader.verify
     if bridge.at_hand(stores):
         # The first step of `read.lookup` without its generator: a hit needs no other.
         reply = ask(stores.sync.perform, Get(entry), stores.breaker)
-        if reply.value is not None and reply.epoch is not None:
-            found = verify(entry, reply.value, reply.epoch)
-            if found is not read.MISS:
-                return found, None
-        if not scope.ttl:
-            return read.MISS, None
-        rejected = read.rejection(reply)
-        steps = read.after_miss(entry, partial(verify, entry), rejected, PATIENCE)
-    elif scope.ttl:
-        steps = read.lookup(entry, partial(verify, entry), PATIENCE)
-    else:
-        steps = read.peek(entry, partial(verify, entry))
-    outcome = bridge.run(stores, steps)
+        found = scope.reader.read(entry, reply)
+        return (found, None) if found is not read.MISS else _pursue(scope, entry, reply)
+    verify = partial(scope.reader.verify, entry)
+    if scope.ttl:
+        return _end_of(bridge.run(stores, read.lookup(entry, verify, PATIENCE)))
+    return _end_of(bridge.run(stores, read.peek(entry, verify)))
+
+
+def _pursue(scope: Scope, entry: Entry, seen: Reply) -> tuple[object, read.Held | None]:
+    """Go on where the store has nothing of use."""
+    if not scope.ttl:
+        return read.MISS, None
+    verify = partial(scope.reader.verify, entry)
+    steps = read.after_miss(entry, verify, read.rejection(seen), PATIENCE)
+    return _end_of(bridge.run(scope.cache.stores, steps))
+
+
+def _end_of(outcome: read.Hit | read.Miss) -> tuple[object, read.Held | None]:
     if isinstance(outcome, read.Hit):
         return outcome.found, None
     return read.MISS, outcome.held
@@ -177,7 +205,9 @@ def hydrated(
     key = (found.hydrator.identity_class, found.identity, None)
     if _sqlalchemy.knows(session, key):
         return load()  # asked for by another spelling of its key
-    instance = found.hydrator.make(session, key, found.values, partial_row=found.partial_row)
+    hydrator = found.hydrator
+    quiet = listens_alone(hydrator.mapper)
+    instance = hydrator.make(session, key, found.values, partial_row=found.partial_row, quiet=quiet)
     if place is not None:
         instance_state(instance).load_path = place.path
         if place.steps:

@@ -14,7 +14,7 @@ from sqlmodel_cache import clock
 from sqlmodel_cache.errors import ConfigurationError, UnavailableError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.latency import Timed
-from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import capturing
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
@@ -64,7 +64,7 @@ def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | 
     missing = dict.fromkeys(wanted)
     identity_class = mapper.identity_key_from_primary_key((None,) * len(mapper.primary_key))[0]
     for pk in wanted:
-        if (identity_class, pk, None) in session.identity_map:
+        if _sqlalchemy.knows(session, (identity_class, pk, None)):
             found[pk] = session.get(model, pk)
             missing.pop(pk, None)
     if missing and plan is not None:
@@ -116,27 +116,25 @@ def from_cache(
             entries[pk] = entry
     found: dict[_Pk, Any] = {}
     held: dict[_Pk, read.Held] = {}
+    hits: dict[_Pk, object] = {}
+    missed = 0
     begun = clock.real()
     try:
-        outcomes = bridge.run(scope.cache.stores, _look_up_all(scope, entries)) if entries else {}
+        if entries:
+            hits, held = bridge.run(scope.cache.stores, _look_up_all(scope, entries))
+            missed = len(entries) - len(hits)
     except LeftAlone:
         for _ in entries:
             counters.bypass(Bypass.BREAKER)
-        outcomes = {}
     except UnavailableError:
         for _ in entries:
             counters.fail(begun, len(entries))
-        outcomes = {}
-    for pk, outcome in outcomes.items():
-        if isinstance(outcome, read.Hit):
-            instance = made_of(scope.session, outcome.found)
-            counters.hit(begun, len(outcomes))
-            if instance is not AGAIN:
-                found[pk] = instance
-        else:
-            counters.misses += 1
-            if outcome.held is not None:
-                held[pk] = outcome.held
+    for pk, hit in hits.items():
+        instance = made_of(scope.session, hit)
+        counters.hit(begun, len(hits))
+        if instance is not AGAIN:
+            found[pk] = instance
+    counters.misses += missed
     bring_along(scope, [each for each in found.values() if each is not None], NO_OPTIONS)
     missing = [pk for pk in wanted if pk not in found]
     if missing:
@@ -149,9 +147,8 @@ def from_cache(
                 settle(scope, lease, None)
             raise
         finally:
-            for outcome in outcomes.values():
-                if isinstance(outcome, read.Miss):
-                    counters.miss(begun, timed.seconds, len(missing))
+            for _ in range(missed):
+                counters.miss(begun, timed.seconds, len(missing))
         for pk, lease in held.items():
             settle(scope, lease, capture.rows.get(pk) if pk in found else NO_SUCH_ROW)
     return found
@@ -159,19 +156,24 @@ def from_cache(
 
 def _look_up_all(
     scope: Scope, entries: dict[_Pk, Entry]
-) -> read.Steps[dict[_Pk, read.Hit | read.Miss]]:
+) -> read.Steps[tuple[dict[_Pk, object], dict[_Pk, read.Held]]]:
+    """Return what was found, and the leases to fill some of the rest with."""
     replies = yield GetMany(tuple(entries.values()))
-    outcomes: dict[_Pk, read.Hit | read.Miss] = {}
+    hits: dict[_Pk, object] = {}
+    held: dict[_Pk, read.Held] = {}
     for (pk, entry), reply in zip(entries.items(), replies, strict=True):
-        verify = partial(scope.reader.verify, entry)
-        found, rejected = read.judge(reply, verify)
+        found = scope.reader.read(entry, reply)
         if found is not read.MISS:
-            outcomes[pk] = read.Hit(found)
+            hits[pk] = found
         elif scope.ttl:
-            outcomes[pk] = yield from read.after_miss(entry, verify, rejected, _IMPATIENT)
-        else:
-            outcomes[pk] = read.Miss(None)
-    return outcomes
+            verify = partial(scope.reader.verify, entry)
+            rejected = read.rejection(reply)
+            outcome = yield from read.after_miss(entry, verify, rejected, _IMPATIENT)
+            if isinstance(outcome, read.Hit):
+                hits[pk] = outcome.found
+            elif outcome.held is not None:
+                held[pk] = outcome.held
+    return hits, held
 
 
 def query(

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.capture import listens_alone
 from sqlmodel_cache.orm.reader import NO_ROW, Found
 
 if TYPE_CHECKING:
@@ -30,4 +31,5 @@ def instance_of(session: Session, found: object) -> Any:
         return AGAIN if present is None or hydrator.completes(present) else present
     if found.partial_row and _sqlalchemy.in_greenlet():
         return AGAIN  # an attribute that loads on access would raise MissingGreenlet
-    return hydrator.make(session, key, found.values, partial_row=found.partial_row)
+    quiet = listens_alone(hydrator.mapper)
+    return hydrator.make(session, key, found.values, partial_row=found.partial_row, quiet=quiet)

@@ -7,14 +7,20 @@ its own columns of it, and treats a view that has too few of them as a miss.
 
 from __future__ import annotations
 
+import datetime as dt
+import enum
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
+from decimal import Decimal
 from functools import partial
 from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID
+from weakref import ref
 
 import msgspec
 
+from sqlmodel_cache import clock
 from sqlmodel_cache.codec import (
     ABSENT,
     NEGATIVE,
@@ -37,11 +43,18 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
 
     from sqlmodel_cache.keys import Entry
+    from sqlmodel_cache.protocol.ops import Reply
 
 # Misses that say nothing about the health of the store.
 _EXPECTED = (Miss.STALE, Miss.EXPIRED)
 
 _is_absent = partial(is_, ABSENT)
+
+# Values that sessions may share, for nobody can change them. Of any other each gets its own.
+_UNCHANGEABLE = frozenset(
+    {int, str, bytes, float, bool, type(None), Decimal, UUID}
+    | {dt.date, dt.datetime, dt.time, dt.timedelta}
+)
 
 NO_ROW: Final = object()  # what a negative entry, or a sibling class's row, reads as
 
@@ -53,6 +66,19 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     identity: tuple[Any, ...]
     values: Sequence[Any]
     partial_row: bool  # some values are ABSENT
+
+
+class _Memo(msgspec.Struct, frozen=True):
+    """A row as `reader` decoded it, under an epoch; under none if sessions must not share it.
+
+    It lies in a store, which outlives readers and the models they read.
+    """
+
+    reader: ref[Reader]
+    epoch: bytes | None
+    hydrator: ref[Hydrator]
+    identity: tuple[Any, ...]
+    values: tuple[Any, ...]
 
 
 class Shape:
@@ -92,6 +118,7 @@ class Reader:
         self._dialect = dialect
         self._converter = converter
         self._known = 0
+        self._me = ref(self)
         self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}
         self._by_mapper: dict[Mapper[Any], Shape] = {}
 
@@ -121,6 +148,31 @@ class Reader:
                 ", ".join(type(value).__name__ for value in pk),
                 ", ".join(f"{column.key} {column.type!r}" for column in columns),
             )
+
+    def read(self, entry: Entry, reply: Reply) -> object:
+        """Return what a store answered: a `Found`, NO_ROW, or read.MISS.
+
+        Where the store is in this process, a row is decoded once: `reply.kept` remembers it
+        beside its bytes, if all its values are of kinds that nobody can change.
+        """
+        value, epoch, kept = reply.value, reply.epoch, reply.kept
+        if value is None or epoch is None:
+            return read.MISS
+        if kept is None:
+            return self.verify(entry, value, epoch)
+        memo = kept.memo
+        if memo is not None and memo.reader is self._me and memo.epoch == epoch:
+            hydrator = memo.hydrator()
+            if hydrator is not None and not clock.frozen():
+                return Found(hydrator, memo.identity, memo.values, False)
+        found = self.verify(entry, value, epoch)
+        if type(found) is Found and (memo is None or memo.reader() is None):
+            whole = not found.partial_row  # ABSENT is an enum's member as well
+            shared = epoch if whole and all(map(_can_be_shared, found.values)) else None
+            kept.memo = _Memo(
+                self._me, shared, ref(found.hydrator), found.identity, tuple(found.values)
+            )
+        return found
 
     def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
         """Return a `Found`, NO_ROW, or read.MISS for what is unusable."""
@@ -183,6 +235,10 @@ class Reader:
         along = tuple(step.prop.key for step in self.plan.steps if not step.quiet)
         hydrator = Hydrator(asked, wanted, None if straight else positions, along)
         self._by_fingerprint.setdefault(shape.codec.fingerprint, (shape, hydrator))
+
+
+def _can_be_shared(value: object) -> bool:
+    return type(value) in _UNCHANGEABLE or isinstance(value, enum.Enum)
 
 
 def _picker(positions: Iterable[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

@@ -10,8 +10,8 @@ three times as slow to create.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from sqlmodel_cache.keys import Entry, Shard
@@ -118,15 +118,32 @@ class Wait:
 Op: TypeAlias = Get | GetMany | Inspect | Lease | Fill | Abandon | Fence | Release | Wait
 
 
+class Kept:
+    """A value as a store inside this process keeps it: the bytes, and when they end.
+
+    `memo` is for whoever reads them: what it made of just these bytes. It goes when they go.
+    """
+
+    __slots__ = ("memo", "till", "till_frozen", "value")
+
+    def __init__(self, value: bytes, till: float, till_frozen: float) -> None:
+        self.value = value
+        self.till = till
+        self.till_frozen = till_frozen
+        self.memo: Any = None
+
+
 @dataclass(slots=True, unsafe_hash=True)
 class Reply:
     """What `Get` saw: the envelope and the current epoch, None where the key is absent.
 
     An epoch that was minted in another run of the server is None too, if the transport knows.
+    `kept` comes from a store inside this process: where it has the value.
     """
 
     value: bytes | None
     epoch: bytes | None
+    kept: Kept | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ class Backlog:
         self._stores = stores
         self._on_lost = on_lost
         self._lock = threading.Lock()
-        self._releases: list[Release] = []
+        self.releases: list[Release] = []
         self._entries: set[Entry] = set()
         self._shards: set[Shard] = set()
         self._failed_at = 0.0
@@ -60,7 +60,7 @@ class Backlog:
 
         Without this every commit of an outage would wait for a time-out of its own.
         """
-        return bool(self._releases) and clock.real() - self._failed_at < REFUSAL
+        return bool(self.releases) and clock.real() - self._failed_at < REFUSAL
 
     def add(self, release: Release, *, tried: bool) -> None:
         """Keep a release that failed, and see to it that it is tried again.
@@ -70,7 +70,7 @@ class Backlog:
         with self._lock:
             if tried:
                 self._failed_at = clock.real()
-            self._releases.append(release)
+            self.releases.append(release)
             self._entries.update(release.entries)
             self._shards.update(release.shards)
             if len(self._entries) > LIMIT:
@@ -121,23 +121,23 @@ class Backlog:
         logger.error("%d invalidations wait: whole models are dropped instead", len(self._entries))
         self._shards.update(entry.shard for entry in self._entries)
         self._entries.clear()
-        self._releases = [Release(new_token(), (), tuple(self._shards))]
+        self.releases = [Release(new_token(), (), tuple(self._shards))]
 
     def _drain(self) -> Steps[None]:
         """Release everything; what was released is no longer held, even if a later one fails."""
         while True:
             with self._lock:
-                if not self._releases:
+                if not self.releases:
                     self._forget()
                     return
-                release = self._releases[0]
+                release = self.releases[0]
             yield release
             with self._lock:
-                if self._releases and self._releases[0] is release:
-                    del self._releases[0]
+                if self.releases and self.releases[0] is release:
+                    del self.releases[0]
 
     def _forget(self) -> None:
-        self._releases.clear()
+        self.releases.clear()
         self._entries.clear()
         self._shards.clear()
 
@@ -185,7 +185,7 @@ class Backlog:
 
     def _finished(self) -> bool:
         with self._lock:
-            if self._releases:
+            if self.releases:
                 return False
             self._worker = None
             return True

@@ -136,8 +136,10 @@ class Breaker:
         """Note that the store did not answer; `why` says it without any content."""
         with self._lock:
             at = self._real()
-            self._failures += 1
             opened = self._state is State.CLOSED
+            if title is _NORMAL and not opened:
+                return  # under way when another one failed, perhaps with it: the same failure
+            self._failures += 1
             if opened:
                 self._since = at
                 self._cool_down = FIRST_COOL_DOWN

@@ -90,8 +90,8 @@ def plan_together(ops: Sequence[Op], *, cluster: bool) -> Plan:
     Its `read` takes replies of which some may be exceptions, and returns an answer, or the
     exception, for each operation.
     """
-    gets = tuple(dict.fromkeys(op.entry for op in ops if isinstance(op, Get)))
-    lookups = plan(GetMany(gets), cluster=cluster)
+    gets = {number: op.entry for number, op in enumerate(ops) if type(op) is Get}
+    lookups = plan(GetMany(tuple(gets.values())), cluster=cluster)
     others = [
         (number, plan(op, cluster=cluster)) for number, op in enumerate(ops) if type(op) is not Get
     ]
@@ -100,9 +100,11 @@ def plan_together(ops: Sequence[Op], *, cluster: bool) -> Plan:
     commands += [what.pipelines[0][0] for _, what in others]
 
     def read(replies: list[Any]) -> list[Any]:
+        answers: list[Any] = [None] * len(ops)
         failed = next((reply for reply in replies[:split] if isinstance(reply, Exception)), None)
-        found = {} if failed else dict(zip(gets, lookups.read(replies[:split]), strict=True))
-        answers = [found.get(op.entry, failed) if isinstance(op, Get) else None for op in ops]
+        found = [failed] * len(gets) if failed else lookups.read(replies[:split])
+        for number, answer in zip(gets, found, strict=True):
+            answers[number] = answer
         for (number, what), reply in zip(others, replies[split:], strict=True):
             answers[number] = reply if isinstance(reply, Exception) else what.read([reply])
         return answers
@@ -133,20 +135,17 @@ def _get_many(op: GetMany, cluster: bool) -> Plan:
     else:
         groups = list(_chunks(list(dict.fromkeys(op.entries))))
     commands: list[Command] = []
-    epochs: list[list[Shard]] = []
     for group in groups:
-        shards = list(dict.fromkeys(entry.shard for entry in group))
-        epochs.append(shards)
-        keys = [entry.value for entry in group] + [shard.epoch for shard in shards]
-        commands.append(("MGET", *keys))
+        epochs = dict.fromkeys([entry.shard.epoch for entry in group])
+        commands.append(("MGET", *[entry.value for entry in group], *epochs))
 
     def read(replies: list[list[bytes | None]]) -> list[Reply]:
-        found: dict[Entry, Reply] = {}
-        for group, shards, values in zip(groups, epochs, replies, strict=True):
-            current = dict(zip(shards, values[len(group) :], strict=True))
-            for entry, value in zip(group, values, strict=False):
-                found[entry] = Reply(value, current[entry.shard])
-        return [found[entry] for entry in op.entries]
+        found: dict[str, Reply] = {}
+        for group, command, values in zip(groups, commands, replies, strict=True):
+            seen = dict(zip(command[1:], values, strict=True))
+            for entry in group:
+                found[entry.value] = Reply(seen[entry.value], seen[entry.shard.epoch])
+        return [found[entry.value] for entry in op.entries]
 
     # The MGETs of a Cluster may share a pipeline; elsewhere each is one round trip already.
     per_pipeline = len(commands) if cluster else 1

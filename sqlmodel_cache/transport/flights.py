@@ -59,29 +59,29 @@ class Flights:
     """The loads in progress in this process, by key."""
 
     def __init__(self) -> None:
-        self._flying: dict[str, Flight] = {}
+        self.flying: dict[str, Flight] = {}
         tell_of_forks(self)
 
     def after_fork(self) -> None:
         """Wait for nobody in a forked child: those who fly are threads of its parent."""
-        for flight in self._flying.values():
+        for flight in self.flying.values():
             flight.after_fork()
-        self._flying = {}
+        self.flying = {}
 
     def find(self, key: str) -> Flight | None:
         """Return the flight to wait for, if somebody here is loading this row."""
-        return self._flying.get(key)
+        return self.flying.get(key)
 
     @contextmanager
     def leading(self, key: str) -> Iterator[None]:
         """Lead the flight for `key`. A second leader of one key (a lease ran out) is alone."""
         flight = Flight()
-        leads = self._flying.setdefault(key, flight) is flight
+        leads = self.flying.setdefault(key, flight) is flight
         try:
             yield
         finally:
             if leads:
-                self._flying.pop(key, None)  # absent after a fork in mid-flight
+                self.flying.pop(key, None)  # absent after a fork in mid-flight
             flight.land()
 
 

@@ -26,6 +26,7 @@ from sqlmodel_cache.protocol.ops import (
     GetMany,
     Granted,
     Inspect,
+    Kept,
     Lease,
     Leased,
     LeaseReply,
@@ -40,6 +41,8 @@ from sqlmodel_cache.transport.runs import ANY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlmodel_cache.keys import Entry
+
 logger = logging.getLogger("sqlmodel_cache")
 
 DEFAULT_MAX_ENTRIES: Final = 10_000
@@ -47,6 +50,7 @@ _SWEEP_FROM: Final = 1024  # locks or epochs
 
 _LEASE: Final = 0  # key of the lease in a lock; writers are strings
 _NO_LEASE: Final = ("", "", float("-inf"))  # asked with, granted as, until
+_NOTHING: Final = Kept(b"", 0.0, 0.0)
 _FENCED: Final = Fenced()
 _LEASED: Final = Leased()
 
@@ -61,7 +65,7 @@ class MemoryTransport:
     blocks: Final = False  # never waits: an event loop may call it directly
 
     _lock: Lock
-    _values: OrderedDict[str, tuple[bytes, float, float]]  # envelope, real and frozen deadline
+    _values: OrderedDict[str, Kept]
     _locks: dict[str, dict[Any, Any]]
     _epochs: dict[str, bytes]
     _sweep_at: int
@@ -88,19 +92,8 @@ class MemoryTransport:
 
     def get(self, key: str) -> bytes | None:
         """Return what is stored under `key`, None if it is absent or expired."""
-        found = self._values.get(key)
-        if found is None:
-            if self._forked:
-                self._say_forked()
-            return None
-        value, till, till_frozen = found
-        if till <= clock.real() or (clock.frozen() and till_frozen <= clock.now()):
-            return None
-        try:
-            self._values.move_to_end(key)
-        except KeyError:  # gone meanwhile, which is after we found it
-            pass
-        return value
+        found = self._find(key)
+        return None if found is None else found.value
 
     def set(self, key: str, value: bytes, ttl: float) -> None:
         """Store `value` under `key` for `ttl` seconds, of real time and of frozen time alike."""
@@ -118,26 +111,43 @@ class MemoryTransport:
     def perform(self, op: Op) -> Any:
         """Carry out one operation at once and return its reply."""
         if type(op) is Get:
-            entry = op.entry
-            value = self.get(entry.value)
-            return Reply(value, self._epochs.get(entry.shard.epoch))
+            return self._look(op.entry)
         return _STEPS[type(op)](self, op)
 
+    def _look(self, entry: Entry) -> Reply:
+        found = self._find(entry.value)
+        epoch = self._epochs.get(entry.shard.epoch)
+        return Reply(None, epoch) if found is None else Reply(found.value, epoch, found)
+
+    def _find(self, key: str) -> Kept | None:
+        found = self._values.get(key)
+        if found is None:
+            if self._forked:
+                self._say_forked()
+            return None
+        if found.till <= clock.real() or (clock.frozen() and found.till_frozen <= clock.now()):
+            return None
+        try:
+            self._values.move_to_end(key)
+        except KeyError:  # gone meanwhile, which is after we found it
+            pass
+        return found
+
     def _get_many(self, op: GetMany) -> list[Reply]:
-        return [Reply(self.get(e.value), self._epochs.get(e.shard.epoch)) for e in op.entries]
+        return [self._look(entry) for entry in op.entries]
 
     def _inspect(self, op: Inspect) -> Sight:
         entry = op.entry
         with self._lock:
             at = self._milliseconds()
-            found = self._values.get(entry.value, (None, 0.0, 0.0))
-            left = found[1] * 1000 - at
+            found = self._values.get(entry.value) or _NOTHING
+            left = found.till * 1000 - at
             if clock.frozen():
-                left = min(left, (found[2] - clock.now()) * 1000)
+                left = min(left, (found.till_frozen - clock.now()) * 1000)
             locks = self._locks.get(entry.lock, {}), self._locks.get(entry.shard.epoch_lock, {})
             writers = [till - at for lock in locks for name, till in lock.items() if name != _LEASE]
             return Sight(
-                found[0] if left > 0 else None,
+                found.value if left > 0 else None,
                 self._epochs.get(entry.shard.epoch),
                 _left(left),
                 _left(max(writers, default=0.0)),
@@ -229,7 +239,7 @@ class MemoryTransport:
         self._values.pop(key, None)
         if ttl <= 0:
             return False
-        self._values[key] = (value, clock.real() + ttl, clock.now() + ttl)
+        self._values[key] = Kept(value, clock.real() + ttl, clock.now() + ttl)
         while len(self._values) > self.max_entries:
             self._values.popitem(last=False)
         return True

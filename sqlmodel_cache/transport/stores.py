@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
 from typing import Any
 
 from sqlmodel_cache.transport._protocols import classify
@@ -24,9 +25,16 @@ class Stores:
     async_: Any
     blocks: bool
     full: bool
+    at_once: bool = field(init=False)  # `sync` never waits
+    awaits: bool = field(init=False)  # `async_` is asked by a coroutine
     breaker: Breaker = field(default_factory=Breaker)
     close: Callable[[], None] = field(default=lambda: None)
     aclose: Callable[[], Awaitable[None]] | None = None
+
+    def __post_init__(self) -> None:
+        awaits = iscoroutinefunction(getattr(self.async_, "perform", None))
+        object.__setattr__(self, "at_once", self.sync is not None and not self.blocks)
+        object.__setattr__(self, "awaits", awaits)
 
 
 def open_stores(transport: object) -> Stores:

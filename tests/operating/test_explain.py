@@ -187,8 +187,8 @@ def test_a_damaged_value(engine: Engine) -> None:
     store = MemoryTransport()
     SQLModelCache.configure(store)
     read(engine, Hero, 1)
-    ((key, (value, *_)),) = store._values.items()
-    store.set(key, value[:-5] + b"xxxxx", 60)
+    ((key, kept),) = store._values.items()
+    store.set(key, kept.value[:-5] + b"xxxxx", 60)
     found = explained(engine, Hero, 1)
     assert found.expected == "miss"
     assert "What is stored cannot be used." in str(found)

@@ -35,7 +35,7 @@ class Memory:
 
     def values(self) -> dict[str, bytes]:
         """Return every cached envelope by its key."""
-        return {key: value for key, (value, *_) in self.transport._values.items()}
+        return {key: kept.value for key, kept in self.transport._values.items()}
 
     def overwrite(self, key: str, value: bytes) -> None:
         """Put bytes under a key."""
