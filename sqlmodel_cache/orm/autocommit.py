@@ -9,8 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlmodel_cache.errors import FenceError
-from sqlmodel_cache.orm import _sqlalchemy
-from sqlmodel_cache.orm.isolation import driver_of
+from sqlmodel_cache.orm.isolation import commits_itself
 from sqlmodel_cache.orm.publish import end_early, publishings
 
 if TYPE_CHECKING:
@@ -31,7 +30,7 @@ def settle_statement(context: Any, ledger: Ledger) -> bool:
     known: bool | None = getattr(context, _ITSELF, None)
     if known is not None:
         return known
-    itself = not ledger.opened and _commits_itself(context.root_connection)
+    itself = not ledger.opened and commits_itself(context.root_connection)
     setattr(context, _ITSELF, itself)
     if itself:
         end_early(ledger)
@@ -49,19 +48,3 @@ def fence_now(connection: Connection, ledger: Ledger) -> None:
                 "the statement was not sent: its rows could not be fenced in the cache, and"
                 " on_fence_failure='abort' is set; retry it, or configure 'proceed'"
             )
-
-
-def _commits_itself(connection: Connection) -> bool:
-    level = connection.get_execution_options().get("isolation_level")
-    if level is None:
-        level = _sqlalchemy.on_connect_isolation_level(connection.dialect)
-    if level == "AUTOCOMMIT":
-        return True
-    driver = driver_of(connection)
-    if connection.dialect.name == "sqlite":
-        return driver.isolation_level is None and not driver.in_transaction
-    # Drivers can be told so without SQLAlchemy: `connect_args`, `SET autocommit = 1`.
-    if connection.dialect.name == "postgresql":
-        return getattr(driver, "autocommit", False) is True
-    tells = getattr(driver, "get_autocommit", None)  # of MySQL's
-    return tells is not None and bool(tells())

@@ -67,3 +67,20 @@ def driver_of(connection: Connection) -> Any:
     if found is None and pooled.dbapi_connection is not None:
         found = connection.dialect.get_driver_connection(pooled.dbapi_connection)
     return found
+
+
+def commits_itself(connection: Connection) -> bool:
+    """Tell whether the driver makes each statement durable by itself."""
+    level = connection.get_execution_options().get("isolation_level")
+    if level is None:
+        level = _sqlalchemy.on_connect_isolation_level(connection.dialect)
+    if level == "AUTOCOMMIT":
+        return True
+    driver = driver_of(connection)
+    if connection.dialect.name == "sqlite":
+        return driver.isolation_level is None and not driver.in_transaction
+    # Drivers can be told so without SQLAlchemy: `connect_args`, `SET autocommit = 1`.
+    if connection.dialect.name == "postgresql":
+        return getattr(driver, "autocommit", False) is True
+    tells = getattr(driver, "get_autocommit", None)  # of MySQL's
+    return tells is not None and bool(tells())

@@ -8,6 +8,7 @@ that was dropped and made anew is another one, where that can be seen (PostgreSQ
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.isolation import commits_itself
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -113,8 +115,12 @@ def _postgresql(connection: Connection) -> Database:
     if not may_ask:
         where = _by_arguments(connection)
         return Database(None if where is None else _digest(where, *database, path), replica)
+    # Some hosted servers refuse it all the same; under AUTOCOMMIT that ends no transaction.
+    shield: AbstractContextManager[Any] = nullcontext()
+    if not commits_itself(connection):
+        shield = connection.begin_nested()
     try:
-        with connection.begin_nested():  # some hosted servers refuse it all the same
+        with shield:
             system = _ask(connection, "SELECT system_identifier FROM pg_control_system()")
             return Database("p" + _digest(system.scalar(), *database, path), replica)
     except DBAPIError:

@@ -11,13 +11,14 @@ import signal
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 
+import pymysql
 from sqlalchemy import make_url
 
-from tests.coherence import report
+from tests.coherence import matrix, report
 from tests.coherence.flaws import FLAWS
 from tests.coherence.outages import POLICIES, left_alone, pressed, restarts, storm
 from tests.coherence.proxy import Proxy
@@ -25,7 +26,7 @@ from tests.coherence.report import Line
 from tests.coherence.run import run
 from tests.coherence.settings import Settings
 from tests.coherence.victims import kill_writers
-from tests.servers.databases import postgres_database
+from tests.servers.databases import MARIADB_USUAL, mariadb_database, postgres_database
 from tests.servers.postgres import PostgresServer, running_url
 from tests.servers.redis_server import RedisServer
 
@@ -44,6 +45,7 @@ def main() -> int:
         postgres = running_url() or stack.enter_context(PostgresServer()).url
         database = stack.enter_context(postgres_database(postgres))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="coherence-")))
+        rows = _isolation(postgres, folder, stack)
         settings = Settings(folder=folder, database=database, redis=server.url, prefix="coherence")
         lines = [
             *_canaries(settings),
@@ -55,13 +57,27 @@ def main() -> int:
         left = max(SHORTEST, whole - (time.monotonic() - began))
         main_run = _say(report.main_run(run(replace(_in(settings, "main"), seconds=left))))
         header = report.header(server.url, database, time.monotonic() - began)
-    table = report.table(header, [main_run, *lines], foot)
+    table = report.table(header, [main_run, *lines], foot, report.isolation(rows))
     target = Path(os.environ.get("TABLE") or Path(__file__).parents[2] / "docs/coherence-table.md")
     target.write_text(table, "utf-8")
     print(f"\n{table}\nwritten to {os.path.relpath(target)}")
     failed = [line.name for line in (main_run, *lines) if not line.good]
+    failed += report.violations(rows)
     print(f"FAILED: {', '.join(failed)}" if failed else "All as promised.")
     return bool(failed)
+
+
+def _isolation(postgres: str, folder: Path, stack: ExitStack) -> list[list[str]]:
+    """Run the isolation matrix on the servers that are there, and print it."""
+    urls: dict[str, str | None] = {"sqlite": None}
+    urls["postgresql"] = stack.enter_context(postgres_database(postgres))
+    with suppress(pymysql.Error):
+        urls["mariadb"] = stack.enter_context(mariadb_database(MARIADB_USUAL))
+    place = folder / "isolation"
+    place.mkdir()
+    rows = matrix.run(urls, place)
+    print(report.isolation(rows), flush=True)
+    return rows
 
 
 def _in(settings: Settings, name: str) -> Settings:

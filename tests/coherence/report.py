@@ -12,6 +12,7 @@ import redis
 import sqlalchemy
 from sqlalchemy import create_engine
 
+from tests.coherence import matrix
 from tests.coherence.flaws import FLAWS
 from tests.coherence.outages import TIME_OUT, LeftAlone, Weathered
 from tests.coherence.run import Result
@@ -156,10 +157,32 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def table(head: str, lines: list[Line], foot: str) -> str:
+def _markdown(rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def isolation(rows: list[list[str]]) -> str:
+    """Return the section of the isolation matrix."""
+    names = [matrix.title(interleaving) for interleaving in matrix.INTERLEAVINGS]
+    body = _markdown([["transaction", *names], ["---"] * (1 + len(names)), *rows])
+    return (
+        "## Isolation levels\n\n"
+        "Each kind of transaction against each interleaving that could harm it, forced step by step"
+        " and judged by what\nthe database says to that transaction and to others. `locked out`: the"
+        " database does not let it happen.\n\n"
+        f"{body}\n"
+    )
+
+
+def violations(rows: list[list[str]]) -> list[str]:
+    """Return the names of the transactions in which a cell is violated."""
+    return [name for name, *cells in rows if any("VIOLATION" in cell for cell in cells)]
+
+
+def table(head: str, lines: list[Line], foot: str, levels: str) -> str:
     """Return the page: what each run has shown."""
     rows = [list(_COLUMNS), ["---", *["---:"] * 7, "---"], *(line.cells for line in lines)]
-    body = "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    body = _markdown(rows)
     return (
         "# Coherence, measured\n\n"
         "Written by `make coherence`. Several processes, threads and asyncio tasks, read and write"
@@ -167,5 +190,5 @@ def table(head: str, lines: list[Line], foot: str) -> str:
         " what was certainly committed before it began\n(S1: the server had replied to COMMIT, or"
         " somebody had seen it; S2: `commit()` had returned). Canaries are broken\non purpose and"
         " must be caught. Promises and limits: [Consistency](consistency.md).\n\n"
-        f"{head}\n\n{body}\n\n{foot}\n"
+        f"{head}\n\n{body}\n\n{foot}\n\n{levels}"
     )
