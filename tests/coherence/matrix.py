@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import String, StaticPool, create_engine, event, insert, select
+from sqlalchemy import StaticPool, String, create_engine, event, insert, select
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -122,7 +122,7 @@ def _said(session: Session) -> str:
 
 
 def old_snapshot_fill(place: Place) -> None:
-    """Somebody commits between the first statement of a transaction and its lookup."""
+    """Look up a row that somebody changed after the transaction's first statement."""
     with Session(place.engine) as session:
         _said(session)
         place.turn()
@@ -133,7 +133,7 @@ def old_snapshot_fill(place: Place) -> None:
 
 
 def dirty_fill(place: Place) -> None:
-    """A row is looked up that somebody has written, and rolls back."""
+    """Look up a row that somebody has written, who then rolls back."""
     with Session(place.outside) as writer, Session(place.engine) as session:
         writer.get_one(Coin, 1, execution_options={"cache": False}).side = "tails"
         writer.flush()
@@ -145,7 +145,7 @@ def dirty_fill(place: Place) -> None:
 
 
 def hit_newer_than_snapshot(place: Place) -> None:
-    """A row is looked up that somebody stored after the transaction's first statement."""
+    """Look up a row that somebody stored after the transaction's first statement."""
     with Session(place.engine) as session:
         _said(session)
         place.turn()
@@ -156,7 +156,7 @@ def hit_newer_than_snapshot(place: Place) -> None:
 
 
 def fill_after_own_write(place: Place) -> None:
-    """A transaction that has written looks up another row, and rolls back."""
+    """Look up a row after having written another one, and roll back."""
     fills = SQLModelCache.stats().fills
     with Session(place.engine) as session:
         session.get_one(Coin, 2, execution_options={"cache": False}).side = "tails"
@@ -168,7 +168,7 @@ def fill_after_own_write(place: Place) -> None:
 
 
 def read_own_write(place: Place) -> None:
-    """A transaction looks up what it has written; others go on reading what is committed."""
+    """Look up what the transaction has written; others go on reading what is committed."""
     place.read()
     with Session(place.engine) as session:
         session.get_one(Coin, 1).side = "tails"
@@ -183,7 +183,7 @@ def read_own_write(place: Place) -> None:
 
 
 def lost_rollback(place: Place) -> None:
-    """A transaction that wrote is rolled back, and looks the row up again."""
+    """Write, roll back, and look the row up again."""
     place.read()
     with Session(place.engine) as session:
         session.get_one(Coin, 1).side = "tails"

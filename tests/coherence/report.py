@@ -168,8 +168,8 @@ def isolation(rows: list[list[str]]) -> str:
     return (
         "## Isolation levels\n\n"
         "Each kind of transaction against each interleaving that could harm it, forced step by step"
-        " and judged by what\nthe database says to that transaction and to others. `locked out`: the"
-        " database does not let it happen.\n\n"
+        " and judged by what\nthe database says to that transaction and to others. `locked out`:"
+        " the database does not let it happen.\n\n"
         f"{body}\n"
     )
 
