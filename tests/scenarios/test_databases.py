@@ -230,7 +230,8 @@ def test_b24_schema_translate_map_never_meets(make_world: MakeWorld, tmp_path: P
     with tenant.begin() as connection:
         connection.execute(Hero.__table__.insert().values(id=pk, name="tenant", power=0))
     tenant.dispose()
-    with world.engine.connect() as connection:
+    # An engine of its own: after ATTACH a connection's names may mean something else, for good.
+    with world.another_engine() as engine, engine.connect() as connection:
         connection.exec_driver_sql(f"ATTACH DATABASE '{path}' AS tenant")
         translated = connection.execution_options(schema_translate_map={None: "tenant"})
         for _ in range(2):
