@@ -11,9 +11,11 @@ from typing import Any, Final
 from sqlmodel_cache.config import check_seconds
 from sqlmodel_cache.errors import ConfigurationError
 
-# Every execution option of ours. Others that begin with `cache_` are taken for a slip.
+# Every execution option of ours. What is nearly one of them is taken for a slip; other names that
+# begin with `cache_` belong to others (`cache_key`, `cache_region` of SQLAlchemy's own recipes).
 KNOWN: Final = ("cache", "cache_ttl", "cache_namespace", "cache_replica", "cache_invalidates")
 _KNOWN: Final = frozenset(KNOWN)
+_NEAR: Final = 0.85  # difflib's ratio: a letter or so in ten
 
 # On the SELECT of a miss: answered by key already, and no query that somebody wants cached.
 OURS: Final[Mapping[str, Any]] = {"sqlmodel_cache_by_key": True}
@@ -47,15 +49,15 @@ def checked(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_names(*layers: Mapping[Any, Any] | None) -> None:
-    """Raise ConfigurationError for an option that looks like one of ours and is none."""
+    """Raise ConfigurationError for an option that is nearly one of ours and is none."""
     for layer in layers:
         for name in layer or ():
             if name not in _KNOWN and isinstance(name, str) and name.startswith("cache_"):
-                near = get_close_matches(name.lower(), KNOWN, n=1, cutoff=0)[0]
-                raise ConfigurationError(
-                    f"there is no execution option {name!r}; did you mean {near!r}? There are"
-                    f" {', '.join(KNOWN)}"
-                )
+                if near := get_close_matches(name.lower(), KNOWN, n=1, cutoff=_NEAR):
+                    raise ConfigurationError(
+                        f"there is no execution option {name!r}; did you mean {near[0]!r}? There"
+                        f" are {', '.join(KNOWN)}"
+                    )
 
 
 def innermost(name: str, *layers: Mapping[str, Any] | None) -> Any:

@@ -142,10 +142,17 @@ def test_other_types_are_refused(engine: Engine, options: dict[str, Any]) -> Non
         session.get(Optional, 1, execution_options=options)
 
 
+@pytest.mark.parametrize("name", ["cache_key", "cache_region", "cache_timeout", "cache_ok"])
+def test_other_peoples_options_are_theirs(engine: Engine, name: str) -> None:
+    """SQLAlchemy takes any name; its own caching recipe reads such ones in a listener."""
+    with Session(engine.execution_options(**{name: "theirs"})) as session:
+        read(session, **{name: "theirs"})
+
+
 @pytest.mark.parametrize(
     ("wrong", "meant"),
     [("cache_tll", "cache_ttl"), ("cache_TTL", "cache_ttl"), ("cache_", "cache"),
-     ("cache_name_space", "cache_namespace")],
+     ("cache_name_space", "cache_namespace"), ("cache_invalidate", "cache_invalidates")],
 )  # fmt: skip
 @pytest.mark.parametrize("layer", ["call", "connection", "engine"])
 def test_misspelt_options_are_refused(engine: Engine, wrong: str, meant: str, layer: str) -> None:
