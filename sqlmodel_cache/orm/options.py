@@ -52,12 +52,13 @@ def check_names(*layers: Mapping[Any, Any] | None) -> None:
     """Raise ConfigurationError for an option that is nearly one of ours and is none."""
     for layer in layers:
         for name in layer or ():
-            if name not in _KNOWN and isinstance(name, str) and name.startswith("cache_"):
-                if near := get_close_matches(name.lower(), KNOWN, n=1, cutoff=_NEAR):
-                    raise ConfigurationError(
-                        f"there is no execution option {name!r}; did you mean {near[0]!r}? There"
-                        f" are {', '.join(KNOWN)}"
-                    )
+            if name in _KNOWN or not isinstance(name, str) or not name.startswith("cache_"):
+                continue
+            if near := get_close_matches(name.lower(), KNOWN, n=1, cutoff=_NEAR):
+                raise ConfigurationError(
+                    f"there is no execution option {name!r}; did you mean {near[0]!r}? There are"
+                    f" {', '.join(KNOWN)}"
+                )
 
 
 def innermost(name: str, *layers: Mapping[str, Any] | None) -> Any:
