@@ -97,7 +97,7 @@ _WORDS = """
     uuid uuid_generate_v1 uuid_generate_v4 uuid_string uuidv4 uuidv7 values var_pop var_samp
     variance version websearch_to_tsquery week weekday weekofyear width_bucket word_similarity
     xml_is_well_formed xml_is_well_formed_content xml_is_well_formed_document xor year yearweek
-    zeroblob
+    zeroblob match_against get_lock release_lock is_free_lock is_used_lock release_all_locks sleep
 """
 _NAMES = frozenset(_WORDS.split())
 

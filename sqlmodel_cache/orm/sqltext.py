@@ -239,6 +239,22 @@ _COMMITS = {
 }
 
 
+_TEMPORARY = re.compile(
+    r"\b(?:create\s+(?:or\s+replace\s+|global\s+|local\s+)*(?:temp|temporary)\s+(?:recursive\s+)?"
+    r"(?:table|view)|into\s+(?:temp|temporary)(?:\s+table)?|create\s+(?:table|view)(?=.*?temp\s*\.))"
+    r"\s+(?:if\s+not\s+exists\s+)?(?P<name>''|\w+)(?:\s*\.\s*(?P<last>''|\w+))?",
+    _I,
+)
+
+
+def temporary_tables(text: str, dialect: str = "") -> list[str]:
+    """Return the names that a text gives to temporary tables and views; empty for a quoted one."""
+    if "temp" not in text.lower():
+        return []
+    found = (_TEMPORARY.search(part) for part in statements_in(text, dialect))
+    return [(one["last"] or one["name"]).strip("'") for one in found if one is not None]
+
+
 def commits_implicitly(text: str, dialect: str) -> bool:
     """Tell whether `text` may make durable what was written before it, without saying COMMIT.
 

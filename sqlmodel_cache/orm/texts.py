@@ -18,7 +18,13 @@ from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connection import ledger_of, open_ledger
 from sqlmodel_cache.orm.named import OPTION, tables_declared, tables_written
 from sqlmodel_cache.orm.rawsql import read
-from sqlmodel_cache.orm.sqltext import Effect, brackets, commits_implicitly, headline
+from sqlmodel_cache.orm.sqltext import (
+    Effect,
+    brackets,
+    commits_implicitly,
+    headline,
+    temporary_tables,
+)
 from sqlmodel_cache.orm.statements import tables_dropped
 from sqlmodel_cache.orm.tables import table_map
 from sqlmodel_cache.orm.transactions import open_for_write, wrap_dialect
@@ -54,6 +60,8 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
     if (opens := brackets(statement, dialect)) is not None:
         wrap_dialect(connection.dialect)
         open_ledger(connection).opened = opens
+    if _shadows_a_model(statement, dialect):
+        effect |= Effect.SETTINGS
     if effect is Effect.NOTHING and whole is None:
         known = ledger_of(connection) if durable else None
         if known is not None and known.wrote:
@@ -103,6 +111,15 @@ def _judge(statement: str, compiled: Any, context: Any) -> tuple[Effect, frozens
     if whole is None:
         return reading.effect | Effect.ANYTHING, None
     return reading.effect, whole
+
+
+def _shadows_a_model(statement: str, dialect: str) -> bool:
+    """Tell whether a temporary table takes the place of a cached model's on this connection."""
+    made = {name.casefold() for name in temporary_tables(statement, dialect)}
+    if not made:
+        return False
+    known = {root.table.rpartition(".")[2].casefold() for root in table_map().roots()}
+    return "" in made or not made.isdisjoint(known)
 
 
 def _note_settings(ledger: Ledger, effect: Effect) -> None:

@@ -6,11 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, func, literal, select, true
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    func,
+    literal,
+    select,
+    text,
+    true,
+)
 
 from sqlmodel_cache.orm.rawsql import read
 from sqlmodel_cache.orm.sqltext import Effect
-from tests.scenarios.harness import World
+from tests.scenarios.harness import DATABASES, World
 from tests.scenarios.models import Hero
 
 MakeWorld = Callable[..., World]
@@ -129,6 +141,50 @@ def test_settings_that_change_no_row(make_world: MakeWorld, database: str, state
 def _current(database: str) -> str | None:
     """Return a level under which a transaction that has begun still takes hits."""
     return "READ COMMITTED" if database == "mariadb" else None
+
+
+@pytest.mark.parametrize("how", ["text", "quoted", "ddl"])
+@pytest.mark.parametrize("database", DATABASES)
+def test_a_temporary_table_of_a_models_name(make_world: MakeWorld, database: str, how: str) -> None:
+    """On its connection it is read in the place of the model's own; nobody else ever sees it."""
+    world, pk = _world(make_world, database)
+    quote = "`" if database == "mariadb" else '"'
+    table = f"{quote}scenario_hero{quote}" if how == "quoted" else "scenario_hero"
+    made = Table(
+        "scenario_hero",
+        MetaData(),
+        Column("id", Integer),
+        Column("name", String(9)),
+        Column("power", Integer),
+        prefixes=["TEMPORARY"],
+    )
+    statement = f"CREATE TEMPORARY TABLE {table} (id int, name varchar(9), power int)"
+    level = _current(database)
+    with (
+        world.another_engine(isolation_level=level) as engine,
+        engine.connect() as connection,
+    ):
+        if how == "ddl":
+            made.create(connection, checkfirst=False)
+        else:
+            connection.execute(text(statement))
+        connection.execute(text(f"INSERT INTO {table} VALUES ({pk}, 'Eve', 0)"))
+        connection.commit()
+        for _ in range(2):
+            with world.session(bind=connection) as session:
+                assert session.get(Hero, pk).name == "Eve"
+        connection.invalidate()
+    assert world.get(Hero, pk).name == "Ann"
+    assert world.hit(Hero, pk).name == "Ann"
+
+
+def test_a_temporary_table_of_another_name(make_world: MakeWorld) -> None:
+    """It leaves the cache in use."""
+    world, pk = _world(make_world, "sqlite")
+    with world.another_engine() as engine, engine.connect() as connection:
+        connection.execute(text("CREATE TEMP TABLE something (id int)"))
+        connection.commit()
+        assert _reads(world, connection, pk)
 
 
 def test_a_write_in_the_text_of_settings() -> None:

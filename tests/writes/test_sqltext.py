@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sqlmodel_cache.orm.sqltext import Effect, brackets, effect_of, headline
+from sqlmodel_cache.orm.sqltext import Effect, brackets, effect_of, headline, temporary_tables
 
 
 @pytest.mark.parametrize(
@@ -240,3 +240,21 @@ def test_headline_has_no_values(text, said):
 def test_commits_and_what_only_begins_like_one(text: str, effect: Effect) -> None:
     """A prepared transaction's COMMIT makes durable what this connection knows nothing of."""
     assert effect_of(text) is effect
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("CREATE TEMP TABLE hero (id int)", ["hero"]),
+        ("create local temporary table if not exists hero as select 1", ["hero"]),
+        ('CREATE TEMPORARY VIEW "Hero" AS SELECT 1', [""]),
+        ("CREATE TABLE temp.hero (id int)", ["hero"]),
+        ("SELECT 1 AS id INTO TEMP hero", ["hero"]),
+        ("CREATE TABLE template (id int)", []),
+        ("SELECT temp FROM hero", []),
+        ("CREATE TABLE hero (temp int)", []),
+    ],
+)
+def test_temporary_tables(text, names):
+    """By all their spellings; of a quoted name it is only known that there is one."""
+    assert temporary_tables(text, "postgresql") == names
