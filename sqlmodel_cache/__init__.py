@@ -9,6 +9,7 @@ from sqlmodel_cache.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from sqlmodel_cache.orm.finding import aget_by, awarm, get_by, warm
 from sqlmodel_cache.orm.many import aget_many, get_many
 from sqlmodel_cache.orm.policy import CachedModel, cached
 from sqlmodel_cache.orm.sessions import cached_sessionmaker
@@ -26,8 +27,12 @@ __all__ = (
     "Stats",
     "UnavailableError",
     "UnsupportedError",
+    "aget_by",
     "aget_many",
+    "awarm",
     "cached",
     "cached_sessionmaker",
+    "get_by",
     "get_many",
+    "warm",
 )

@@ -27,6 +27,9 @@ class CacheConfig:
         negative_ttl: seconds for which "no such row" is remembered; None remembers nothing.
         jitter: share of the TTL, from 0 to 1, that is randomly cut off each entry's life, so
             that entries filled together do not expire together. 0 keeps TTLs exact.
+        unique: unique keys by which rows are looked up beside the primary key; each is the name
+            of an attribute, or a tuple of names. The table must have a unique constraint or
+            index on just their columns.
     """
 
     enabled: bool = True
@@ -34,6 +37,7 @@ class CacheConfig:
     _: KW_ONLY
     negative_ttl: int | None = None
     jitter: float = 0.0
+    unique: tuple[str | tuple[str, ...], ...] = ()
 
     def check(self, model: str) -> None:
         """Raise `ConfigurationError`, naming `model`, for the first value that cannot work."""
@@ -45,6 +49,12 @@ class CacheConfig:
             raise ConfigurationError(
                 f"{where}: jitter={self.jitter!r} is not a share of the TTL; use a number"
                 " from 0 (exact) to 1"
+            )
+        keys: object = self.unique
+        if type(keys) is not tuple or not all(map(_names_attributes, keys)):
+            raise ConfigurationError(
+                f"{where}: unique={keys!r} is not valid; use a tuple of attribute names, or of"
+                ' tuples of them: unique=("email", ("org_id", "slug"))'
             )
 
 
@@ -116,6 +126,12 @@ def check_namespace_setting(where: str, value: object) -> None:
             f"{where}: namespace={value!r} is not valid; use a non-empty string or a callable of"
             " the session"
         )
+
+
+def _names_attributes(key: object) -> bool:
+    names = key if type(key) is tuple else (key,)
+    distinct = len(set(names)) == len(names) > 0
+    return distinct and all(type(name) is str and name for name in names)
 
 
 def _check_type(where: str, name: str, value: object, wanted: type, remedy: str) -> None:

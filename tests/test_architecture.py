@@ -39,9 +39,9 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "transport.per_loop", "transport.drive", "transport.url", "transport.stores", "transport",
     ),
     (
-        "orm._sqlalchemy", "orm.owned", "orm.policy", "orm.plan", "orm.namespace", "orm.tables",
-        "orm.keying",
-        "orm.bridge", "orm.sqltext", "orm.statements", "orm.hydrate", "orm.reader", "orm.cache",
+        "orm._sqlalchemy", "orm.owned", "orm.policy", "orm.uniques", "orm.plan", "orm.namespace",
+        "orm.tables", "orm.keying", "orm.bridge", "orm.sqltext", "orm.statements",
+        "orm.hydrate", "orm.reader", "orm.cache",
         "orm.connection", "orm.publish", "orm.transactions", "orm.writes", "orm.lookup",
         "orm.selects", "orm.executing", "orm.sessions", "orm",
     ),

@@ -19,7 +19,7 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import logger
-from sqlmodel_cache.orm import ahead, capture, lookup, policy, sessions
+from sqlmodel_cache.orm import ahead, capture, lookup, policy, sessions, uniques
 from sqlmodel_cache.orm.cache import Cache
 from sqlmodel_cache.orm.tables import forget_table_map, table_map
 
@@ -123,6 +123,9 @@ def _on_new_mapper(mapper: Mapper[Any], cls: type) -> None:
 def _on_configured_mapper(mapper: Mapper[Any], cls: type) -> None:
     forget_table_map()
     if policy.opted_in(cls):  # raises ConfigurationError for a wrong policy assigned since
+        config = policy.config_of(cls)
+        if config is not None and config.unique:
+            uniques.check(mapper, config)
         configure_from_environment()
 
 

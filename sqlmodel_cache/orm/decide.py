@@ -54,6 +54,10 @@ class Scope(msgspec.Struct, frozen=True):
         if text is None:
             self.reader.tell_of_key(pk)
             return Bypass.KEY
+        return self.entry_of(text)
+
+    def entry_of(self, text: str) -> Entry | Bypass:
+        """Return the entry of an encoded key, or why the database must be asked for it."""
         if self.schema:
             text = self.schema + text
         ledger = self.ledger

@@ -12,8 +12,10 @@ from weakref import WeakKeyDictionary
 from sqlmodel_cache.codec.pk import PkCodec
 from sqlmodel_cache.orm.owned import Owned
 from sqlmodel_cache.orm.tables import Root
+from sqlmodel_cache.orm.uniques import Unique
 
 _codecs: Owned[WeakKeyDictionary[Root, PkCodec]] = Owned("codecs")
+_unique_codecs: Owned[WeakKeyDictionary[Root, dict[str, PkCodec]]] = Owned("unique codecs")
 
 
 def pk_codec(root: Root, dialect: Any) -> PkCodec:
@@ -25,9 +27,21 @@ def pk_codec(root: Root, dialect: Any) -> PkCodec:
         return by_root.setdefault(root, PkCodec(root.types, dialect))
 
 
+def unique_codec(root: Root, unique: Unique, dialect: Any) -> PkCodec:
+    """Return the codec for the values of one unique key of `root`, compiled on first use."""
+    by_root = _unique_codecs.setdefault(dialect, WeakKeyDictionary())
+    by_prefix = by_root.setdefault(root, {})
+    try:
+        return by_prefix[unique.prefix]
+    except KeyError:
+        types = [column.type for column in unique.columns]
+        return by_prefix.setdefault(unique.prefix, PkCodec(types, dialect))
+
+
 def forget_codecs() -> None:
     """Take every codec from its dialect."""
     _codecs.clear()
+    _unique_codecs.clear()
 
 
 def row_key(

@@ -215,8 +215,11 @@ def hydrated(
     return instance
 
 
-def settle(scope: Scope, held: read.Held, row: Row | None) -> None:
-    """Fill a lease with `row`, or give it back if there is nothing to store. Never raises."""
+def settle(scope: Scope, held: read.Held, row: Row | None) -> bool:
+    """Fill a lease with `row`, or give it back if there is nothing to store. Never raises.
+
+    Returns whether it was stored.
+    """
     counters = scope.reader.counters
     begun = clock.real()
     try:
@@ -226,9 +229,11 @@ def settle(scope: Scope, held: read.Held, row: Row | None) -> None:
         elif bridge.run(scope.cache.stores, read.fill(held, *sealed)):
             counters.fills += 1
             counters.time("fill", clock.real() - begun)
+            return True
     except UnavailableError as error:
         counters.errors += 1
         logger.debug("a fill failed: %s", error)
+    return False
 
 
 def _seal(scope: Scope, held: read.Held, row: Row) -> tuple[bytes, int] | None:

@@ -46,21 +46,22 @@ def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | 
     Each key is spelt as `session.get()` takes it. Raises ConfigurationError before `configure()`
     and for what is not a primary key of `model`.
     """
-    if hasattr(session, "run_sync"):
-        raise ConfigurationError(
-            "get_many() takes a Session; with an AsyncSession write `await aget_many(...)`"
-        )
-    if not hasattr(session, "identity_map"):
-        raise ConfigurationError(f"get_many() takes a Session first, not {type(session).__name__}")
+    check_sync("get_many", session)
+    return fetch(session, model, keys)[0]
+
+
+def fetch(session: Session, model: type[T], keys: Iterable[Any]) -> tuple[list[T | None], int]:
+    """Return what `get_many` returns, and how many rows were stored on the way."""
     mapper = inspect(model)
     asked = [primary_key(mapper, key) for key in keys]
     if None in asked:
         raise ConfigurationError(
-            f"get_many({model.__name__}): a key does not have the form that session.get() takes"
+            f"{model.__name__}: a key does not have the form that session.get() takes"
         )
     wanted: list[_Pk] = [pk for pk in asked if pk is not None]
     plan = plan_of(model)
     found: dict[_Pk, Any] = {}
+    filled = 0
     missing = dict.fromkeys(wanted)
     identity_class = mapper.identity_key_from_primary_key((None,) * len(mapper.primary_key))[0]
     for pk in wanted:
@@ -79,21 +80,37 @@ def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | 
                     cache.tally.for_model(plan.name).bypass(scope)
             else:
                 ask = partial(query, session, model, autoflush=False)  # `decide` has flushed
-                found |= from_cache(scope, list(missing), instance_of, ask)
+                loaded, filled = from_cache(scope, list(missing), instance_of, ask)
+                found |= loaded
                 missing = {}
     if missing:
         found |= query(session, model, list(missing))
-    return [found.get(pk) for pk in wanted]
+    return [found.get(pk) for pk in wanted], filled
 
 
 async def aget_many(session: AsyncSession, model: type[T], keys: Iterable[Any]) -> list[T | None]:
     """Like `get_many`, for an `AsyncSession`."""
+    check_async("aget_many", session)
+    return await session.run_sync(get_many, model, list(keys))
+
+
+def check_sync(name: str, session: object) -> None:
+    """Raise ConfigurationError unless the function `name` was given a Session."""
+    if hasattr(session, "run_sync"):
+        raise ConfigurationError(
+            f"{name}() takes a Session; with an AsyncSession write `await a{name}(...)`"
+        )
+    if not hasattr(session, "identity_map"):
+        raise ConfigurationError(f"{name}() takes a Session first, not {type(session).__name__}")
+
+
+def check_async(name: str, session: object) -> None:
+    """Raise ConfigurationError unless the function `name` was given an AsyncSession."""
     if not hasattr(session, "run_sync"):
         raise ConfigurationError(
-            f"aget_many() takes an AsyncSession, not {type(session).__name__}; with a Session"
-            " write get_many(...)"
+            f"{name}() takes an AsyncSession, not {type(session).__name__}; with a Session"
+            f" write {name[1:]}(...)"
         )
-    return await session.run_sync(get_many, model, list(keys))
 
 
 def from_cache(
@@ -101,10 +118,10 @@ def from_cache(
     wanted: list[_Pk],
     made_of: Callable[[Session, object], Any],
     ask: Callable[[list[_Pk]], dict[_Pk, Any]],
-) -> dict[_Pk, Any]:
+) -> tuple[dict[_Pk, Any], int]:
     """Return instances by primary key, from the cache by `made_of`, the others by one `ask`.
 
-    `made_of` returns an instance, None for "no such row", or AGAIN.
+    `made_of` returns an instance, None for "no such row", or AGAIN. And how many were stored.
     """
     entries: dict[_Pk, Entry] = {}
     counters = scope.reader.counters
@@ -136,6 +153,7 @@ def from_cache(
             found[pk] = instance
     counters.misses += missed
     bring_along(scope, [each for each in found.values() if each is not None], NO_OPTIONS)
+    filled = 0
     missing = [pk for pk in wanted if pk not in found]
     if missing:
         timed = Timed(partial(ask, missing))
@@ -150,8 +168,9 @@ def from_cache(
             for _ in range(missed):
                 counters.miss(begun, timed.seconds, len(missing))
         for pk, lease in held.items():
-            settle(scope, lease, capture.rows.get(pk) if pk in found else NO_SUCH_ROW)
-    return found
+            row = capture.rows.get(pk) if pk in found else NO_SUCH_ROW
+            filled += settle(scope, lease, row)
+    return found, filled
 
 
 def _look_up_all(

@@ -18,7 +18,15 @@ from sqlmodel_cache.config import CacheConfig
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.policy import compiled, config_of
-from sqlmodel_cache.orm.reads.steps import JOINED, NotTheSame, Step, has_own_eager, steps_of
+from sqlmodel_cache.orm.reads.steps import (
+    JOINED,
+    NotTheSame,
+    Step,
+    has_own_eager,
+    joins_collections,
+    steps_of,
+)
+from sqlmodel_cache.orm.uniques import Unique, uniques_of
 
 # What a user who asked for caching would not expect, and what to do about it.
 SURPRISING = {
@@ -53,6 +61,8 @@ class Plan:
     blocked: Bypass | None
     key: tuple[str, ...]  # the attributes of the primary key, in its order
     steps: tuple[Step, ...]
+    uniques: tuple[Unique, ...]
+    joins_collections: bool  # results of a select() of it insist on unique()
     steps_elsewhere: dict[Any, tuple[Step, ...] | None] = field(default_factory=dict)
 
     @property
@@ -108,7 +118,17 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
         )
     identity_class = _sqlalchemy.identity_class(mapper)
     key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)
-    return Plan(mapper, config, root_of(mapper), identity_class, blocked, key, steps or ())
+    return Plan(
+        mapper,
+        config,
+        root_of(mapper),
+        identity_class,
+        blocked,
+        key,
+        steps or (),
+        uniques_of(mapper, config),
+        joins_collections(mapper),
+    )
 
 
 def root_of(mapper: Mapper[Any]) -> Mapper[Any]:

@@ -51,6 +51,7 @@ def cached(
     ttl: int | None = ...,
     negative_ttl: int | None = ...,
     jitter: float = ...,
+    unique: tuple[str | tuple[str, ...], ...] = ...,
 ) -> Callable[[C], C]: ...
 def cached(model: Any = None, /, **settings: Any) -> Any:
     """Opt a mapped class in: `@cached` or `@cached(ttl=300)`.

@@ -115,8 +115,9 @@ class Reader:
         self.keyspace = keyspace
         self.pk = pk_codec(root, dialect)
         self.counters = counters
-        self._dialect = dialect
-        self._converter = converter
+        self.dialect = dialect
+        self.converter = converter
+        self.pointers: dict[tuple[str, ...], Any] = {}  # by unique key, see orm/pointers.py
         self._known = 0
         self._me = ref(self)
         self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}
@@ -214,7 +215,7 @@ class Reader:
                 if not actual.isa(through):
                     continue
                 view = view_of(through, actual)
-                shape = Shape(self.plan, view, self._dialect, self._converter)
+                shape = Shape(self.plan, view, self.dialect, self.converter)
                 if through is asked:
                     self._by_mapper[actual] = shape
                 self._admit(asked, wanted, shape)

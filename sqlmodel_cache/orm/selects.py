@@ -27,15 +27,20 @@ from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, decide
 from sqlmodel_cache.orm.lookup import look_up
 from sqlmodel_cache.orm.many import by_identity, from_cache, query
 from sqlmodel_cache.orm.options import KNOWN, OURS, check_names
-from sqlmodel_cache.orm.pinned import Values, pinned
+from sqlmodel_cache.orm.pinned import Pins, Values, pinned
+from sqlmodel_cache.orm.plan import unions
+from sqlmodel_cache.orm.pointers import Pointers, look_up_unique
 from sqlmodel_cache.orm.present import AGAIN, instance_of
 from sqlmodel_cache.orm.reads.along import bring_along
 
 if TYPE_CHECKING:
     from sqlmodel_cache.orm.plan import Plan
+    from sqlmodel_cache.orm.reader import Reader
+    from sqlmodel_cache.orm.uniques import Unique
 
-# Options that make no other query of a statement; with any other it is left alone.
-_HARMLESS: Final = frozenset({*KNOWN, "autoflush", "prebuffer_rows"})
+# Options that make no other query of a statement; with any other it is left alone. One that
+# declares what a statement writes makes it a write.
+_HARMLESS: Final = frozenset({*KNOWN, "autoflush", "prebuffer_rows"}) - {"cache_invalidates"}
 
 _metadata: WeakKeyDictionary[Mapper[Any], Any] = WeakKeyDictionary()
 
@@ -56,8 +61,12 @@ def answer(
     if pins is None:
         return None
     keys = pins.by(plan.key)
-    if keys is None:
+    unique = _unique(plan, pins) if keys is None else None
+    values = None if unique is None else pins.by(unique.attributes)
+    if keys is None and values is None:
         return None
+    if plan.joins_collections:
+        return None  # its result insists on `unique()`, which one of ours would not
     options = _options(session, statement, how.get("execution_options"))
     if options is None:
         return None
@@ -68,13 +77,34 @@ def answer(
     scope = decide(cache, binding, session, plan, options, how)
     if type(scope) is not Scope:
         assert isinstance(scope, Bypass)
-        for _ in keys:
+        for _ in keys or pins.rows:
             cache.tally.for_model(plan.name).bypass(scope)
         return None
     load = partial(execute, session, statement, params, **_buffered(how, options))
+    if unique is not None and values is not None:
+        pointers = _pointers(scope.reader, unique)
+        made_of = partial(_sqlalchemy.entity_result, _metadata_of(scope))
+        return look_up_unique(scope, pointers, values[0], load, made_of)
+    assert keys is not None
     if len(keys) == 1:
         return _one(scope, keys[0], load)
     return _several(scope, keys, load)
+
+
+def _unique(plan: Plan, pins: Pins) -> Unique | None:
+    """Return the unique key of which a single value is pinned, None if it is another query."""
+    if len(pins.rows) == 1 and not unions(plan.mapper):
+        for unique in plan.uniques:
+            if set(unique.attributes) == set(pins.names):
+                return unique
+    return None
+
+
+def _pointers(reader: Reader, unique: Unique) -> Pointers:
+    made: Pointers | None = reader.pointers.get(unique.attributes)
+    if made is None:
+        made = reader.pointers[unique.attributes] = Pointers(reader, unique)
+    return made
 
 
 def _options(session: Session, statement: Any, given: Any) -> Mapping[str, Any] | None:
@@ -130,7 +160,7 @@ def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) 
         loaded.append(load())
         return by_identity(_sqlalchemy.prebuffered_instances(loaded[0]))
 
-    found = from_cache(scope, keys, instance_of, ask)
+    found, _ = from_cache(scope, keys, instance_of, ask)
     if loaded:
         return loaded[0]
     instances = list({id(each): each for each in found.values() if each is not None}.values())

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Mapper
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.plan import root_of, unions
 from sqlmodel_cache.orm.policy import config_of, opted_in
+from sqlmodel_cache.orm.uniques import Unique, uniques_of
 
 if TYPE_CHECKING:
     from sqlalchemy.types import TypeEngine
@@ -32,6 +33,7 @@ class Root:
     types: tuple[TypeEngine[Any], ...]
     negative: bool  # some class of the hierarchy remembers rows that do not exist
     schemas: tuple[str | None, ...]  # those that its hierarchy's tables are declared in
+    uniques: tuple[Unique, ...]  # by which rows of its hierarchy are looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +178,7 @@ class TableMap:
             tuple(column.type for column in root_mapper.primary_key),
             any(config is not None and config.negative_ttl for config in configs),
             _schemas(family),
+            _uniques(family),
         )
         for each in dict.fromkeys(member for mapper in family for member in _lineage(mapper)):
             here = each.local_table
@@ -193,6 +196,16 @@ def _schemas(family: Iterable[Mapper[Any]]) -> tuple[str | None, ...]:
     tables = (member.local_table for mapper in family for member in _lineage(mapper))
     found = {table.schema for table in tables if isinstance(table, Table)}
     return tuple(sorted(found, key=lambda schema: (schema is not None, schema)))
+
+
+def _uniques(family: Iterable[Mapper[Any]]) -> tuple[Unique, ...]:
+    """Return the unique keys of all classes of a hierarchy, each once."""
+    found = {}
+    for mapper in family:
+        config = config_of(mapper.class_)
+        for unique in () if config is None else uniques_of(mapper, config):
+            found[unique.prefix] = unique
+    return tuple(found.values())
 
 
 def _lineage(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:

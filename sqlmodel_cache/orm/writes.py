@@ -23,6 +23,7 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm import _sqlalchemy, schemas
 from sqlmodel_cache.orm.affected import affected_keys
+from sqlmodel_cache.orm.appearing import touch_appearing
 from sqlmodel_cache.orm.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connection import Ledger, ledger_of
 from sqlmodel_cache.orm.cursors import watch_cursor
@@ -135,6 +136,10 @@ def _on_dml(compiled: Any, context: Any) -> None:
             ledger.frames.touch_table(root.table)
             continue
         parameters: Sequence[Mapping[str, Any]] = context.compiled_parameters or ({},)
+        if root.uniques:
+            schema = _schema(root, connection, ledger)
+            dialect = connection.dialect
+            touch_appearing(root, hit.dml, compiled, parameters, ledger, dialect, schema)
         for values in parameters:
             if not _touch_rows(connection, ledger, hit, compiled, values, from_orm):
                 ledger.frames.touch_table(root.table)

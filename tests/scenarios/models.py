@@ -10,6 +10,7 @@ from sqlalchemy import (
     DDL,
     Computed,
     ForeignKey,
+    Index,
     Integer,
     MetaData,
     String,
@@ -119,6 +120,24 @@ class Badge(_Cached, table=True):
 
     id: int | None = Field(default=None, primary_key=True)
     code: str = Field(sa_type=String(200))
+
+
+class Member(_Cached, table=True):
+    """Looked up by text, by a number, and by two columns together."""
+
+    __tablename__ = "scenario_member"
+    __table_args__ = (
+        UniqueConstraint("org", "seat"),
+        Index("scenario_member_no", "no", unique=True),
+    )
+    __cache_config__ = CacheConfig(unique=("email", "no", ("seat", "org")), negative_ttl=60)
+
+    id: int | None = Field(default=None, primary_key=True)
+    email: str | None = Field(default=None, unique=True, sa_type=String(200))
+    no: int | None = Field(default=None)
+    org: int | None = Field(default=None)
+    seat: int | None = Field(default=None)
+    name: str = Field(default="", sa_type=String(200))
 
 
 class Errand(_Cached, table=True):

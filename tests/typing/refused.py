@@ -16,7 +16,9 @@ from sqlmodel_cache import (
     SQLModelCache,
     cached,
     cached_sessionmaker,
+    get_by,
     get_many,
+    warm,
 )
 from sqlmodel_cache.transport import AsyncCacheTransport, CacheTransport, MemoryTransport
 
@@ -54,6 +56,10 @@ def wrong_calls(session: Session) -> None:
     SQLModelCache.invalidate("Row", 1)  # type: ignore[arg-type]
     get_many(session, Row, 1)  # type: ignore[arg-type]
     get_many("session", Row, [1])  # type: ignore[arg-type]
+    get_by("session", Row, id=1)  # type: ignore[arg-type]
+    get_by(session, Row, 1)  # type: ignore[call-arg]
+    warm(session, Row, 1)  # type: ignore[arg-type]
+    CacheConfig(unique="email")  # type: ignore[arg-type]
     cached_sessionmaker(Session)  # type: ignore[type-var]
     session.get_one(Row, 1).nonsense  # type: ignore[attr-defined]  # noqa: B018
     row: SQLModel = session.get(Row, 1)  # type: ignore[assignment]

@@ -21,10 +21,14 @@ from sqlmodel_cache import (
     ModelStats,
     SQLModelCache,
     Stats,
+    aget_by,
     aget_many,
+    awarm,
     cached,
     cached_sessionmaker,
+    get_by,
     get_many,
+    warm,
 )
 from sqlmodel_cache.transport import (
     AsyncCacheTransport,
@@ -80,12 +84,21 @@ async def async_sessions_return_what_they_return(session: AsyncSession) -> None:
     assert_type(await session.get(Mixed, 1), Mixed | None)
     assert_type(await session.get_one(Decorated, 1), Decorated)
     assert_type(await aget_many(session, Mixed, [1, 2]), list[Mixed | None])
+    assert_type(await aget_by(session, Mixed, id=1), Mixed | None)
+    assert_type(await awarm(session, Mixed, [1, 2]), int)
 
 
 def get_many_returns_a_list(session: Session) -> None:
     """Of instances or None, for any iterable of keys."""
     assert_type(get_many(session, Mixed, [3, 1]), list[Mixed | None])
     assert_type(get_many(session, Decorated, (key for key in (1, 2))), list[Decorated | None])
+
+
+def by_unique_key(session: Session) -> None:
+    """Try get_by and warm."""
+    assert_type(get_by(session, Mixed, id=1), Mixed | None)
+    assert_type(warm(session, Mixed, range(5)), int)
+    CacheConfig(unique=("email", ("org_id", "slug")))
 
 
 def factories_stay_what_they_are(

@@ -87,6 +87,23 @@ def step_of(prop: _Relationship, lazy: Any, entities: _Entities, joined: _Entiti
     return Step(prop, mirrors=_mirrors(prop, lazy))
 
 
+def joins_collections(mapper: Mapper[Any]) -> bool:
+    """Tell whether a row of `mapper` may come several times, once for each of a collection.
+
+    Then SQLAlchemy refuses to hand out a result without `unique()`.
+    """
+    seen = set()
+    todo = [mapper]
+    while todo:
+        for prop in todo.pop().relationships:
+            if prop.lazy in JOINED and prop not in seen:
+                if prop.uselist:
+                    return True
+                seen.add(prop)
+                todo.append(prop.mapper)
+    return False
+
+
 def has_own_eager(mapper: Mapper[Any], base: Mapper[Any]) -> bool:
     """Tell whether `mapper` has an eager relationship that its `base` has not."""
     known = set(base.relationships)
