@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import sqlmodel
 from sqlalchemy import (
+    ForeignKey,
     String,
     and_,
     bindparam,
+    create_engine,
     event,
     func,
     inspect,
@@ -30,10 +32,21 @@ from sqlalchemy.exc import (
     ResourceClosedError,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import Session, aliased, defer, load_only, undefer, with_loader_criteria
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    aliased,
+    defer,
+    load_only,
+    mapped_column,
+    relationship,
+    undefer,
+    with_loader_criteria,
+)
 from sqlmodel.ext.asyncio.session import AsyncSession as SQLModelAsyncSession
 
-from sqlmodel_cache import SQLModelCache, get_many
+from sqlmodel_cache import SQLModelCache, cached, get_many
 from tests.equivalence.snapshot import snapshot
 from tests.recording import Commands, stable_id
 from tests.scenarios.harness import World, on_sqlite
@@ -861,3 +874,49 @@ def test_a_row_whose_key_has_no_order(world: World) -> None:
             assert sorted(seat.row for seat in session.scalars(statement)) == [1, 2, 3]
     with world.session() as session, world.no_sql():
         assert [seat.row for seat in session.scalars(statement)] == [1, 2, 3]
+
+
+def test_a_joined_collection_insists_on_unique(sqlite_url: str) -> None:
+    """Such a result is SQLAlchemy's own, hit or miss; one with a joined parent is ours."""
+
+    class Local(DeclarativeBase):
+        pass
+
+    @cached
+    class Crew(Local):
+        __tablename__ = "crew"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        sailors: Mapped[list[Any]] = relationship("Sailor", lazy="joined")
+
+    @cached
+    class Sailor(Local):
+        __tablename__ = "sailor"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        crew_id: Mapped[int] = mapped_column(ForeignKey("crew.id"))
+
+    @cached
+    class Cook(Local):
+        __tablename__ = "cook"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        sailor_id: Mapped[int] = mapped_column(ForeignKey("sailor.id"))
+        sailor: Mapped[Any] = relationship("Sailor", lazy="joined")
+
+    engine = create_engine(sqlite_url)
+    Local.metadata.create_all(engine)
+    SQLModelCache.configure("memory://")
+    with Session(engine) as session:
+        session.add(Crew(id=1, sailors=[Sailor(id=1), Sailor(id=2)]))
+        session.add(Cook(id=1, sailor_id=2))
+        session.commit()
+    for _ in range(3):
+        with Session(engine) as session:
+            result = session.scalars(select(Crew).where(Crew.id == 1))
+            with pytest.raises(InvalidRequestError, match="unique"):
+                result.all()
+        with Session(engine) as session:
+            cook = session.scalars(select(Cook).where(Cook.id == 1)).one()
+            assert "sailor" in vars(cook)
+            assert cook.sailor.id == 2
+    assert SQLModelCache.stats().models["Cook"].hits == 2
+    engine.dispose()
+    Local.registry.dispose()
