@@ -153,7 +153,8 @@ def look_up_unique(
     timed = Timed(load)
     try:
         if outcome.held is None:
-            return timed()
+            result: Result[Any] = timed()
+            return result
         return _learn(scope, pointers, outcome.held, text, timed)
     finally:
         counters.miss(begun, timed.seconds)
