@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import socket
 from typing import Annotated, Any
-from zlib import crc32
 
 import typer
 from sqlalchemy import Engine, inspect, select
@@ -31,6 +30,7 @@ from sqlmodel_cache.cli.target import (
     opened,
     problems,
 )
+from sqlmodel_cache.codec.envelope import number_of
 from sqlmodel_cache.keys import LAYOUT, Shard
 from sqlmodel_cache.orm import _sqlalchemy, bridge, explicit
 from sqlmodel_cache.orm.inspection import EntryReport, look
@@ -121,7 +121,7 @@ def _plain(namespace: str, report: EntryReport) -> dict[str, Any]:
     by = None
     if origin is not None:
         host = socket.gethostname()
-        here = host if crc32(host.encode()) == origin.host else f"host {origin.host:08x}"
+        here = host if number_of(host) == origin.host else f"host {origin.host:06x}"
         release = ".".join(map(str, origin.release))
         by = f"process {origin.pid} on {here}, release {release}"
     return {

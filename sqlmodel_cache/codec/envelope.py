@@ -1,13 +1,13 @@
-"""The envelope around every payload, fixed offsets, big-endian, 45 bytes and 4 of checksum.
+"""The envelope around every payload, fixed offsets, big-endian, 41 bytes and 4 of checksum.
 
     0       format version
     1       flags
     2..13   epoch: the scripts in the store read exactly these 12 bytes
     14..21  fingerprint of the row's shape
-    22..29  stored at, microseconds since 1970, signed
-    30..33  time to live, seconds
-    34..44  who filled it: process id (4), host (4), release (3)
-    45..    payload
+    22..28  stored at, microseconds since 1970, signed: until the year 3111
+    29..32  time to live, seconds
+    33..40  who filled it: process id (3), host (3), release (2)
+    41..    payload
     last 4  CRC-32 of everything before, seeded with the CRC-32 of the full key, little-endian
 
 A CRC followed by its own bytes has a constant CRC ("Numerical Recipes", section 22.4), so the
@@ -31,13 +31,13 @@ import msgspec
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec.wire import MAX_SIZE, Unstorable
 
-FORMAT: Final = 1
+FORMAT: Final = 2  # 1 had four bytes more, before the first release
 EPOCH: Final = slice(2, 14)  # in Lua: string.sub(value, 3, 14)
 NEGATIVE: Final = 1  # there is no such row; the payload is empty
 ANNOTATED: Final = 2  # the payload is in `RowCodec`'s annotated form
 _FLAGS: Final = NEGATIVE | ANNOTATED
 
-_HEADER = struct.Struct(">BB12s8sqIII3s")
+_HEADER = struct.Struct(">BB12s8s7sI3s3s2s")
 _SIZE = _HEADER.size
 _CHECKSUM = struct.Struct("<I")
 _RESIDUE = 0x2144DF1C
@@ -60,7 +60,7 @@ class Miss(enum.Enum):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Who filled a value: process id, CRC-32 of the host's name, release."""
+    """Who filled a value: process id (its low 24 bits), `number_of(host)`, release."""
 
     pid: int
     host: int
@@ -78,7 +78,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     @property
     def stored_at(self) -> float:
         """Seconds since 1970, of the filler's clock."""
-        return float(_HEADER.unpack_from(self.value)[4]) / _MICROSECONDS
+        return _stored_at(self.value) / _MICROSECONDS
 
     @property
     def ttl(self) -> int:
@@ -88,19 +88,28 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     @property
     def filled_by(self) -> Origin:
         """The process that filled it."""
-        pid, host, release = _HEADER.unpack_from(self.value)[6:]
-        return Origin(pid, host, tuple(release))
+        pid, host, packed = _HEADER.unpack_from(self.value)[6:]
+        release = int.from_bytes(packed)
+        numbers = (release >> 12, release >> 6 & 63, release & 63)
+        return Origin(int.from_bytes(pid), int.from_bytes(host), numbers)
+
+
+def number_of(host: str) -> int:
+    """Return the 24 bits that stand for a host's name: enough to tell those of one fleet apart."""
+    return crc32(host.encode()) & 0xFFFFFF
 
 
 def _release() -> bytes:
+    """Return the version in 16 bits: 4 for the major number, 6 for each of the others."""
     try:
         numbers = re.findall(r"\d+", version("sqlmodel-cache"))
     except PackageNotFoundError:  # running from a source tree
         numbers = []
-    return bytes(min(int(number), 255) for number in (*numbers, 0, 0, 0)[:3])
+    major, minor, patch = (int(number) for number in (*numbers, 0, 0, 0)[:3])
+    return (min(major, 15) << 12 | min(minor, 63) << 6 | min(patch, 63)).to_bytes(2)
 
 
-_HOST = crc32(socket.gethostname().encode())
+_HOST = number_of(socket.gethostname()).to_bytes(3)
 _RELEASE = _release()
 
 
@@ -122,8 +131,9 @@ def seal(
     """
     if len(epoch) != 12 or len(fingerprint) != 8:
         raise ValueError("an epoch has 12 bytes and a fingerprint 8")
-    moment, life = round(stored_at * _MICROSECONDS), min(ttl, 0xFFFFFFFF)
-    pid = os.getpid() & 0xFFFFFFFF
+    moment = round(stored_at * _MICROSECONDS).to_bytes(7, signed=True)
+    life = min(ttl, 0xFFFFFFFF)
+    pid = (os.getpid() & 0xFFFFFF).to_bytes(3)
     body = (
         _HEADER.pack(FORMAT, flags, epoch, fingerprint, moment, life, pid, _HOST, _RELEASE)
         + payload
@@ -165,5 +175,9 @@ def unseal(
 
 def _expired(value: bytes) -> bool:
     """Tell whether a value's time is over, to the microsecond, as freezegun counts."""
-    stored_at, ttl = _HEADER.unpack_from(value)[4:6]
-    return bool(round(clock.now() * _MICROSECONDS) >= stored_at + ttl * _MICROSECONDS)
+    ttl = _HEADER.unpack_from(value)[5]
+    return bool(round(clock.now() * _MICROSECONDS) >= _stored_at(value) + ttl * _MICROSECONDS)
+
+
+def _stored_at(value: bytes) -> int:
+    return int.from_bytes(_HEADER.unpack_from(value)[4], signed=True)

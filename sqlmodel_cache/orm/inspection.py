@@ -33,7 +33,7 @@ class EntryReport:
         ttl_left: seconds until the store drops it; None: not known.
         fenced: seconds for which a writer at work still bars fills; None: no writer is at work.
         leased: seconds for which a reader may still fill it; None: nobody is loading it.
-        filled_by: process id, CRC-32 of the host's name, and release; None: not known.
+        filled_by: process id, `number_of(host)`, and release; None: not known.
         values: the row's columns, None if it cannot be read. Not shown by repr or str.
     """
 

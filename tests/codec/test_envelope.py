@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import socket
 import struct
 import zlib
 
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec import EPOCH, NEGATIVE, Envelope, Miss, Unstorable, seal, unseal
-from sqlmodel_cache.codec.envelope import ANNOTATED
+from sqlmodel_cache.codec import envelope as codec
+from sqlmodel_cache.codec.envelope import ANNOTATED, number_of
 
 KEY = "sqlmodelcache:v1:{main:hero:3}:i1"
 EPOCH_NOW = bytes(range(12))
@@ -34,8 +36,35 @@ def test_opened() -> None:
     assert isinstance(envelope, Envelope)
     assert (envelope.flags, envelope.fingerprint, envelope.payload) == (2, SHAPE, b"payload")
     assert (envelope.stored_at, envelope.ttl) == (1_700_000_000.123, 300)
-    assert envelope.filled_by.pid == os.getpid()
+    assert envelope.filled_by.pid == os.getpid() & 0xFFFFFF
+    assert envelope.filled_by.host == number_of(socket.gethostname())
     assert len(envelope.filled_by.release) == 3
+
+
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        ("0.1.0", (0, 1, 0)),
+        ("15.63.63rc1", (15, 63, 63)),
+        ("99.99.99", (15, 63, 63)),
+        ("2", (2, 0, 0)),
+    ],
+)
+def test_a_release(monkeypatch: pytest.MonkeyPatch, said: str, read: tuple[int, ...]) -> None:
+    """Its three numbers come out, as large as there is room for."""
+    monkeypatch.setattr(codec, "version", lambda name: said)
+    monkeypatch.setattr(codec, "_RELEASE", codec._release())
+    envelope = unseal(KEY, sealed(), EPOCH_NOW)
+    assert isinstance(envelope, Envelope)
+    assert envelope.filled_by.release == read
+
+
+@pytest.mark.parametrize("moment", [0.0, -1.5, -2e9, 3e10, 1_700_000_000.000_001])
+def test_moments(moment: float) -> None:
+    """To the microsecond, also before 1970."""
+    envelope = unseal(KEY, seal(KEY, EPOCH_NOW, SHAPE, b"", stored_at=moment, ttl=2**32), None)
+    assert isinstance(envelope, Envelope)
+    assert (envelope.stored_at, envelope.ttl) == (moment, 2**32 - 1)
 
 
 def test_layout() -> None:
@@ -43,7 +72,7 @@ def test_layout() -> None:
     value = sealed()
     assert value[EPOCH] == EPOCH_NOW
     assert (EPOCH.start, EPOCH.stop) == (2, 14)
-    assert len(value) - len(b"payload") <= 50
+    assert len(value) - len(b"payload") == 45
 
 
 @given(payload=st.binary(max_size=100), epoch=st.binary(min_size=12, max_size=12), key=st.text())
@@ -93,7 +122,7 @@ def test_no_bytes(value: object) -> None:
 
 def test_another_format_or_unknown_flags() -> None:
     """What a later release writes is foreign, not corrupt."""
-    assert unseal(KEY, b"\x02" + sealed()[1:], EPOCH_NOW) is Miss.FOREIGN
+    assert unseal(KEY, b"\x03" + sealed()[1:], EPOCH_NOW) is Miss.FOREIGN
     assert unseal(KEY, sealed(flags=64), EPOCH_NOW) is Miss.FOREIGN
 
 
@@ -115,9 +144,9 @@ def test_size_is_bounded_both_ways() -> None:
     value = sealed(payload=bytes(1000))
     assert unseal(KEY, value, EPOCH_NOW, max_size=len(value) - 1) is Miss.OVERSIZED
     assert isinstance(unseal(KEY, value, EPOCH_NOW, max_size=len(value)), Envelope)
-    seal(KEY, EPOCH_NOW, SHAPE, b"x", stored_at=0, ttl=1, max_size=50)
-    with pytest.raises(Unstorable, match="more than 49 bytes"):
-        seal(KEY, EPOCH_NOW, SHAPE, b"x", stored_at=0, ttl=1, max_size=49)
+    seal(KEY, EPOCH_NOW, SHAPE, b"x", stored_at=0, ttl=1, max_size=46)
+    with pytest.raises(Unstorable, match="more than 45 bytes"):
+        seal(KEY, EPOCH_NOW, SHAPE, b"x", stored_at=0, ttl=1, max_size=45)
     with pytest.raises(Unstorable):
         seal(KEY, EPOCH_NOW, SHAPE, bytes(1 << 20), stored_at=0, ttl=1)
 

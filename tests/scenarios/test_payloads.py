@@ -145,7 +145,7 @@ BROKEN: dict[str, Callable[[str, bytes], bytes]] = {
     "header-only": lambda key, value: value[:45],
     "longer": lambda key, value: value + b"x",
     "flipped-bit": lambda key, value: value[:-6] + bytes([value[-6] ^ 1]) + value[-5:],
-    "next-format": lambda key, value: b"\x02" + value[1:],
+    "next-format": lambda key, value: b"\x03" + value[1:],
     "oversized": lambda key, value: value + bytes(MAX_SIZE),
     "pickle": lambda key, value: pickle.dumps(_Bomb()),
     "forged-pickle": lambda key, value: _forged(key, value, pickle.dumps(_Bomb())),
