@@ -33,7 +33,7 @@ CAUSES: Final[dict[Bypass, Cause]] = {
     ),
     Bypass.SELECTABLE: Cause("the class is mapped to something that is not a table"),
     Bypass.ALWAYS_REFRESH: Cause("the mapper has always_refresh=True", "remove it"),
-    Bypass.LOADER_OPTIONS: Cause("the call has loader options: this is not the plain row"),
+    Bypass.LOADER_OPTIONS: Cause("the call has loader options that change more than loaders"),
     Bypass.POPULATE_EXISTING: Cause("the call has populate_existing: it wants fresh values"),
     Bypass.FOR_UPDATE: Cause("the call has with_for_update: it takes a lock"),
     Bypass.IDENTITY_TOKEN: Cause("the call has an identity_token: it names a shard"),

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import wrapt
 from sqlalchemy.orm import (
     InstanceState,
+    Load,
     Mapper,
     RelationshipProperty,
     Session,
@@ -19,6 +20,7 @@ from sqlalchemy.orm import (
     strategies,
 )
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
+from sqlalchemy.orm.strategy_options import _AttributeStrategyLoad, _TokenStrategyLoad
 
 # 2.1 has the underscore.
 LazyLoader: Any = vars(strategies).get("_LazyLoader") or vars(strategies)["LazyLoader"]
@@ -135,6 +137,44 @@ def keyed_load(loader: Any, arguments: tuple[Any, ...]) -> KeyedLoad | None:
         path = state.load_path if state.load_options else state.mapper._path_registry
     path = path_below(path, loader.parent_property)
     return KeyedLoad(session, state, loader.mapper, identity, path, options)
+
+
+class Wish(NamedTuple):
+    """What a loader option says of one attribute: the way to it, and how it is to be loaded.
+
+    `lazy` is None for what says nothing about that: `defaultload()`, options of columns.
+    """
+
+    path: tuple[Any, ...]
+    lazy: Any
+
+
+def wishes(options: Any) -> list[Wish] | None:
+    """Return what loader options say, None if one of them does more than choose a loader.
+
+    That is: criteria, `of_type`, inner joins, recursion, wildcards, anything that is no `Load`.
+    """
+    if not isinstance(options, list | tuple):
+        return None
+    found = []
+    for option in options:
+        if type(option) is not Load or not option.propagate_to_loaders:
+            return None
+        for element in option.context:
+            known = type(element) in (_AttributeStrategyLoad, _TokenStrategyLoad)
+            if not known or element._extra_criteria or any(element.local_opts.values()):
+                return None
+            if getattr(element, "_of_type", None) is not None:
+                return None
+            lazy = dict(element.strategy or ()).get("lazy")
+            found.append(Wish(tuple(element.path.path), lazy))
+    return found
+
+
+def concern(said: list[Wish], path: Any) -> bool:
+    """Tell whether a wish is about what is loaded with the entity at `path`, or after it."""
+    there = tuple(path.path)
+    return any(len(each.path) > len(there) and each.path[: len(there)] == there for each in said)
 
 
 def wrap_lazy_loads(wrapper: Callable[..., Any]) -> None:

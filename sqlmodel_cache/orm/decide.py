@@ -25,6 +25,7 @@ from sqlmodel_cache.orm.cursors import is_half_read
 from sqlmodel_cache.orm.options import bypassing, check_names, innermost
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
+from sqlmodel_cache.orm.reads.asked import steps_asked
 from sqlmodel_cache.orm.transactions import wrap_dialect
 
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
@@ -120,7 +121,7 @@ def decide(
         return Bypass.HOOKS_OFF
     if bypassing.get():
         return Bypass.BLOCK
-    if (options or arguments) and (reason := _asks_for_more(options, arguments)) is not None:
+    if (options or arguments) and (reason := _asks_for_more(plan, options, arguments)) is not None:
         return reason
     if plan.blocked is not None:
         return plan.blocked
@@ -214,12 +215,15 @@ def _at_bind(
     return Scope(cache, session, reader, bind, ttl, ledger, schema)
 
 
-def _asks_for_more(options: Mapping[str, Any], arguments: Mapping[str, Any]) -> Bypass | None:
+def _asks_for_more(
+    plan: Plan, options: Mapping[str, Any], arguments: Mapping[str, Any]
+) -> Bypass | None:
     """Return why this call's own arguments want a database, None if they do not."""
     check_names(options)
     if innermost("cache", options) is False:
         return Bypass.OPTION
-    if arguments.get("options"):
+    given = arguments.get("options")
+    if given and steps_asked(plan, given) is None:
         return Bypass.LOADER_OPTIONS
     # Either one counts: AsyncSession.get of 2.0 hands on an argument that nobody gave, False.
     if arguments.get("populate_existing") or options.get("populate_existing"):

@@ -12,8 +12,6 @@ from functools import partial, wraps
 from operator import is_
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy.orm.attributes import instance_state
-
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
 from sqlmodel_cache.errors import UnavailableError
@@ -28,7 +26,7 @@ from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.options import bypass
 from sqlmodel_cache.orm.plan import Plan, plan_of
 from sqlmodel_cache.orm.reader import NO_ROW, Found
-from sqlmodel_cache.orm.reads.along import Place, complete, root_place
+from sqlmodel_cache.orm.reads.along import Place, arrive, complete, root_place
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import Get, Reply
 from sqlmodel_cache.transport.breaker import LeftAlone
@@ -98,8 +96,9 @@ def _get(
         scope.reader.counters.bypass(entry)
         return original(session, entity, ident, **kwargs)
     made_of = hydrated
-    if plan.steps:
-        made_of = partial(hydrated, place=root_place(plan, options))
+    load_options = kwargs.get("options") if kwargs else None
+    if plan.steps or load_options:
+        made_of = partial(hydrated, place=root_place(plan, options, load_options))
     load = partial(original, session, entity, ident, **kwargs)
     return look_up(scope, entry, pk, load, made_of, is_none)
 
@@ -209,7 +208,7 @@ def hydrated(
     quiet = listens_alone(hydrator.mapper)
     instance = hydrator.make(session, key, found.values, partial_row=found.partial_row, quiet=quiet)
     if place is not None:
-        instance_state(instance).load_path = place.path
+        arrive(instance, place)
         if place.steps:
             complete(session, (instance,), place)
     return instance

@@ -23,6 +23,7 @@ from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, decide
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.plan import Plan, plan_of
 from sqlmodel_cache.orm.reader import Found
+from sqlmodel_cache.orm.reads.asked import steps_asked
 from sqlmodel_cache.orm.reads.steps import NotTheSame, Step, steps_below, steps_of
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany
@@ -39,12 +40,14 @@ _PLACES = 100  # kept per model, for lazy loads of what brings others along
 class Place(msgspec.Struct, frozen=True):
     """Where in a load rows arrive: the path there, and what is loaded with them.
 
-    `execution_options` are for what is loaded with them.
+    `load_options` are the loader options that stay with them; `execution_options` are for what
+    is loaded with them.
     """
 
     path: Any
     steps: tuple[Step, ...]
     execution_options: Mapping[str, Any] = NO_OPTIONS
+    load_options: tuple[Any, ...] = ()
 
 
 class _Target(msgspec.Struct, frozen=True, eq=False):
@@ -56,15 +59,22 @@ class _Target(msgspec.Struct, frozen=True, eq=False):
     place: Place
 
 
-def root_place(plan: Plan, options: Mapping[str, Any]) -> Place:
-    """Return the place of what a `get()` finds; `options` are its execution options."""
-    return Place(_sqlalchemy.mapper_path(plan.mapper), plan.steps, handed_on(options))
+def root_place(plan: Plan, options: Mapping[str, Any], load_options: Any = ()) -> Place:
+    """Return the place of what a `get()` finds; `options` are its execution options.
+
+    `load_options` are loader options that `steps_asked` has an answer to.
+    """
+    path = _sqlalchemy.mapper_path(plan.mapper)
+    steps = steps_asked(plan, load_options) if load_options else plan.steps
+    return Place(path, steps or (), handed_on(options), tuple(load_options or ()))
 
 
-def related_place(plan: Plan, path: Any, options: Mapping[str, Any]) -> Place | None:
+def related_place(
+    plan: Plan, path: Any, options: Mapping[str, Any], load_options: Any = ()
+) -> Place | None:
     """Return the place of what a lazy load finds; None if what comes along cannot be told."""
     if not plan.steps:
-        return Place(path, ())
+        return Place(path, (), load_options=load_options)
     try:
         steps = plan.steps_elsewhere[path.path]
     except KeyError:
@@ -75,7 +85,14 @@ def related_place(plan: Plan, path: Any, options: Mapping[str, Any]) -> Place | 
         if len(plan.steps_elsewhere) == _PLACES:
             plan.steps_elsewhere.clear()
         plan.steps_elsewhere[path.path] = steps
-    return None if steps is None else Place(path, steps, handed_on(options))
+    return None if steps is None else Place(path, steps, handed_on(options), load_options)
+
+
+def arrive(instance: Any, place: Place) -> None:
+    """Leave on a new instance what a load leaves of the way that it came."""
+    state = instance_state(instance)
+    state.load_path = place.path
+    state.load_options = place.load_options
 
 
 def handed_on(options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -146,6 +163,7 @@ def _fetch_ahead(session: Session, states: Sequence[InstanceState[Any]], place: 
 def _targets(session: Session, states: Sequence[InstanceState[Any]], place: Place) -> list[_Target]:
     """Return what loaders by key will look up, each object once."""
     found: dict[Any, _Target] = {}
+    said = _strategies.wishes(place.load_options)
     for step in place.steps:
         prop = step.prop
         if step.quiet or step.empty or not _strategies.is_by_key(prop):
@@ -154,12 +172,14 @@ def _targets(session: Session, states: Sequence[InstanceState[Any]], place: Plac
         if plan is None or plan.blocked is not None:
             continue
         path = _strategies.path_below(place.path, prop)
+        if said and _strategies.concern(said, path):
+            continue
         pks = _missing(session, states, prop, plan)
         cache = cache_of(binding := binding_of(session))
         if not pks or cache is None:
             continue
         steps = steps_below(plan.mapper, path) if plan.steps else ()
-        below = Place(path, steps, place.execution_options)
+        below = Place(path, steps, place.execution_options, place.load_options)
         options = {**place.execution_options, "autoflush": False}
         scope = decide(cache, binding, session, plan, options, {})
         if not isinstance(scope, Scope):
@@ -208,5 +228,5 @@ def _hydrated(session: Session, target: _Target, reply: Reply, begun: float, num
         return None
     reader.counters.hit(begun, number)
     instance = found.hydrator.make(session, key, found.values)
-    instance_state(instance).load_path = target.place.path
+    arrive(instance, target.place)
     return instance

@@ -51,10 +51,13 @@ def _look_up(plan: Plan, asked: _strategies.KeyedLoad, load: Callable[[], Any]) 
     if cache is None or pk is None:
         return load()
     counters = cache.tally.for_model(plan.name)
-    place = related_place(plan, asked.path, asked.execution_options)
+    options = asked.state.load_options
+    place = related_place(plan, asked.path, asked.execution_options, options)
     reason = Bypass.EAGER if place is None else None
-    if asked.state.load_options:
-        reason = Bypass.LOADER_OPTIONS
+    if options:  # of the load that brought the parent; they go on to its lazy loads
+        said = _strategies.wishes(tuple(options))
+        if said is None or _strategies.concern(said, asked.path):
+            reason = Bypass.LOADER_OPTIONS
     if asked.state.identity_token is not None:
         reason = Bypass.IDENTITY_TOKEN
     if reason is not None:

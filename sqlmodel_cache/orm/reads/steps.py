@@ -8,7 +8,7 @@ the place of a join would go on to other entities than the join, there are no st
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -21,6 +21,9 @@ LATER: Final = frozenset({"select", True, "raise", "raise_on_sql", "dynamic", "w
 EMPTY: Final = frozenset({"noload", None})
 JOINED: Final = frozenset({"joined", False})
 SELECTED: Final = frozenset({"selectin", "subquery", "immediate"})
+
+_OVERRIDING: Final = frozenset({"select", True}) | JOINED | SELECTED
+_OVERRIDDEN: Final = _OVERRIDING | {"raise", "raise_on_sql"}
 
 _Relationship: TypeAlias = RelationshipProperty[Any]
 _Entities: TypeAlias = tuple[Mapper[Any], ...]
@@ -35,6 +38,7 @@ class Step(msgspec.Struct, frozen=True, eq=False):
     """
 
     prop: _Relationship
+    lazy: Any
     quiet: bool = False
     empty: bool = False
     mirrors: tuple[str, ...] = ()
@@ -62,7 +66,53 @@ def steps_below(mapper: Mapper[Any], path: Any) -> tuple[Step, ...]:
 
 def _steps(mapper: Mapper[Any], entities: _Entities, joined: _Entities) -> tuple[Step, ...]:
     found = (step_of(prop, prop.lazy, entities, joined) for prop in mapper.relationships)
-    return tuple(sorted(filter(None, found), key=lambda step: step.prop.lazy not in JOINED))
+    return tuple(sorted(filter(None, found), key=_joins_first))
+
+
+def _joins_first(step: Step) -> bool:
+    return step.lazy not in JOINED
+
+
+def steps_with(
+    mapper: Mapper[Any], path: Any, chosen: Mapping[_Relationship, Any]
+) -> tuple[Step, ...]:
+    """Return the same as `steps_of` where options chose loaders. Raises NotTheSame.
+
+    An option is followed into a cycle, too.
+    """
+    entities = _strategies.path_entities(path)
+    found = []
+    for prop in mapper.relationships:
+        if prop not in chosen:
+            step = step_of(prop, prop.lazy, entities, (mapper,))
+        else:
+            step = _chosen_step(prop, chosen[prop], mapper)
+        if step is not None:
+            found.append(step)
+    steps = tuple(sorted(found, key=_joins_first))
+    _check_tangle(mapper, path, steps)
+    return steps
+
+
+def _chosen_step(prop: _Relationship, lazy: Any, mapper: Mapper[Any]) -> Step | None:
+    if prop.lazy not in _OVERRIDDEN or lazy not in _OVERRIDING:
+        raise NotTheSame
+    if lazy in LATER:
+        if prop.lazy in ("raise", "raise_on_sql"):
+            raise NotTheSame  # such an attribute gets a loader of its instance's own
+        return None
+    if _strategies.leads_to_alias(prop):
+        raise NotTheSame
+    if lazy == "subquery" and brings_along(prop.mapper):
+        raise NotTheSame
+    if lazy in JOINED:
+        _check_join(prop, (mapper,))
+    return Step(prop, lazy, mirrors=_mirrors(prop, lazy))
+
+
+def brings_along(mapper: Mapper[Any]) -> bool:
+    """Tell whether a mapper has relationships that may be loaded with its entities."""
+    return any(prop.lazy not in LATER for prop in mapper.relationships)
 
 
 def step_of(prop: _Relationship, lazy: Any, entities: _Entities, joined: _Entities) -> Step | None:
@@ -70,7 +120,7 @@ def step_of(prop: _Relationship, lazy: Any, entities: _Entities, joined: _Entiti
     if lazy in LATER:
         return None
     if lazy in EMPTY:
-        return Step(prop, empty=True)
+        return Step(prop, lazy, empty=True)
     if lazy not in JOINED | SELECTED or _strategies.leads_to_alias(prop):
         raise NotTheSame
     if lazy in SELECTED:
@@ -79,12 +129,12 @@ def step_of(prop: _Relationship, lazy: Any, entities: _Entities, joined: _Entiti
                 rel.lazy not in LATER for rel in prop.mapper.relationships
             ):
                 raise NotTheSame  # its SELECT keeps but a part of the path, now and then
-            return Step(prop, mirrors=_mirrors(prop, lazy))
-        return Step(prop, quiet=True) if lazy == "immediate" else None
+            return Step(prop, lazy, mirrors=_mirrors(prop, lazy))
+        return Step(prop, lazy, quiet=True) if lazy == "immediate" else None
     if not _runs(prop, joined):
         return None
     _check_join(prop, joined)
-    return Step(prop, mirrors=_mirrors(prop, lazy))
+    return Step(prop, lazy, mirrors=_mirrors(prop, lazy))
 
 
 def joins_collections(mapper: Mapper[Any]) -> bool:
@@ -207,7 +257,7 @@ def _follow(
         if step.empty or (step.quiet and _strategies.is_by_key(prop)):
             continue
         below = (*entities, target)
-        here = (*joined, target) if prop.lazy in JOINED else (target,)
+        here = (*joined, target) if step.lazy in JOINED else (target,)
         found = _Arrival(target, prop, _steps(target, below, here))
         arrivals.append(found)
         if len(arrivals) > _MANY:
