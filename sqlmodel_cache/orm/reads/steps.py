@@ -66,11 +66,15 @@ def steps_below(mapper: Mapper[Any], path: Any) -> tuple[Step, ...]:
 
 def _steps(mapper: Mapper[Any], entities: _Entities, joined: _Entities) -> tuple[Step, ...]:
     found = (step_of(prop, prop.lazy, entities, joined) for prop in mapper.relationships)
-    return tuple(sorted(filter(None, found), key=_joins_first))
+    return _in_order(mapper, filter(None, found))
 
 
-def _joins_first(step: Step) -> bool:
-    return step.lazy not in JOINED
+def _in_order(mapper: Mapper[Any], steps: Iterable[Step]) -> tuple[Step, ...]:
+    """Return steps in the order in which a load takes them. Raises NotTheSame."""
+    ordered = tuple(sorted(steps, key=lambda step: step.lazy not in JOINED))
+    if len(mapper.self_and_descendants) > 1 and any(step.lazy == "immediate" for step in ordered):
+        raise NotTheSame  # SQLAlchemy takes a row of a subclass for a cycle, now and then
+    return ordered
 
 
 def steps_with(
@@ -89,7 +93,7 @@ def steps_with(
             step = _chosen_step(prop, chosen[prop], mapper)
         if step is not None:
             found.append(step)
-    steps = tuple(sorted(found, key=_joins_first))
+    steps = _in_order(mapper, found)
     _check_tangle(mapper, path, steps)
     return steps
 
