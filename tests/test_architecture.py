@@ -52,6 +52,7 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "testing.contract", "testing.everywhere", "testing",
     ),
     (  # tools stand on api
+        "instrumentation.metrics", "instrumentation.prometheus_files", "instrumentation.prometheus",
         "instrumentation", "cli.show", "cli.target", "cli.fleet", "cli.entries", "cli.doctor",
         "cli.app", "cli", "__main__",
     ),

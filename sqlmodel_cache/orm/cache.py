@@ -72,7 +72,8 @@ class Cache:
         """Count and report writes that could not be invalidated."""
         for name, number in counts.items():
             self.tally.for_model(name).lost += number
-        logger.error("invalidation lost for %s: %s", ", ".join(counts), why)
+        names = ", ".join(counts)
+        logger.error("invalidation lost for %s: %s", names, why, extra={"cache_model": names})
 
     def warn_unreachable(self) -> None:
         """Say once that plain sessions cannot use an async-only transport."""

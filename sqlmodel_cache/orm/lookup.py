@@ -130,7 +130,7 @@ def look_up(
         return load()
     except UnavailableError as error:
         counters.fail(begun)
-        logger.debug("a lookup failed: %s", error)
+        logger.debug("a lookup failed: %s", error, extra={"cache_model": counters.name})
         return load()
     if found is not read.MISS:
         answer = made_of(scope.session, found, load)
@@ -231,7 +231,7 @@ def settle(scope: Scope, held: read.Held, row: Row | None) -> bool:
             return True
     except UnavailableError as error:
         counters.errors += 1
-        logger.debug("a fill failed: %s", error)
+        logger.debug("a fill failed: %s", error, extra={"cache_model": counters.name})
     return False
 
 

@@ -115,6 +115,7 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
             mapper.class_.__name__,
             blocked.value,
             SURPRISING[blocked],
+            extra={"cache_model": mapper.class_.__name__, "cache_reason": blocked.value},
         )
     identity_class = _sqlalchemy.identity_class(mapper)
     key = tuple(mapper.get_property_by_column(column).key for column in mapper.primary_key)

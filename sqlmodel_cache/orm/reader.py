@@ -148,6 +148,7 @@ class Reader:
                 self.plan.name,
                 ", ".join(type(value).__name__ for value in pk),
                 ", ".join(f"{column.key} {column.type!r}" for column in columns),
+                extra={"cache_model": self.plan.name, "cache_reason": Bypass.KEY.value},
             )
 
     def read(self, entry: Entry, reply: Reply) -> object:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -21,12 +20,11 @@ from sqlmodel_cache.keys import bulletin_board
 from sqlmodel_cache.stats import Stats
 from sqlmodel_cache.transport.failures import is_store_failure
 from sqlmodel_cache.transport.forks import tell_of_forks
+from sqlmodel_cache.transport.ticker import Ticker
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_PAUSE: Final = 0.5  # seconds
-PAUSE: Final = 5.0
 LIFE: Final = 30  # seconds that a report outlives its process
 _FORGOTTEN: Final = 3600  # seconds after which an id is dropped, by the publishers' clocks
 
@@ -55,7 +53,8 @@ class Bulletin:
         self._execute = execute
         self._board = bulletin_board(prefix)
         self._count = count
-        self._begin()
+        self.after_fork()
+        self._ticker = Ticker("sqlmodel-cache-stats", self._tick)
         tell_of_forks(self)
 
     def post(self) -> None:
@@ -73,34 +72,20 @@ class Bulletin:
 
     def close(self) -> None:
         """Stop publishing. What was published expires by itself."""
-        self._stop.set()
-        if self._thread is not threading.current_thread():
-            self._thread.join(timeout=PAUSE)
+        self._ticker.close()
 
     def after_fork(self) -> None:
         """Publish under an id of its own in a forked child."""
-        if not self._stop.is_set():
-            self._begin()
-
-    def _begin(self) -> None:
         self._process = os.urandom(8).hex()
         self._since = clock.wall()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(
-            target=self._run, args=(self._stop,), name="sqlmodel-cache-stats", daemon=True
-        )
-        self._thread.start()
 
-    def _run(self, stop: threading.Event) -> None:
-        pause = FIRST_PAUSE
-        while not stop.wait(pause):
-            pause = PAUSE
-            try:
-                self.post()
-            except Exception as error:
-                if not is_store_failure(error):
-                    raise
-                logger.debug("counts were not published: %s", type(error).__name__)
+    def _tick(self) -> None:
+        try:
+            self.post()
+        except Exception as error:
+            if not is_store_failure(error):
+                raise
+            logger.debug("counts were not published: %s", type(error).__name__)
 
 
 def collect(execute: Callable[..., Any], prefix: str) -> list[Report]:

@@ -1,0 +1,1 @@
+"""Back-ends that export the counts of this process. Each needs an extra of its own."""
