@@ -40,6 +40,9 @@ bench: $(VENV)/.bench  ## each target of the performance table, as a ratio
 coherence: $(VENV)/.test  ## the proof that nothing stale is read, in SECONDS=600
 	@SECONDS='$(SECONDS)' $(BIN)/python -m tests.coherence
 
+suites: $(VENV)/.test  ## SQLModel's own tests, without the cache and with every class cached
+	@$(BIN)/python -m tests.suites
+
 clean:  ## remove the virtual environments and everything generated
 	rm -rf .venv* build dist *.egg-info .coverage* .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
@@ -56,4 +59,4 @@ $(BIN)/pip:
 		$(PYTHON) -m venv --without-pip --clear $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
-.PHONY: help venv demo test lint types bench coherence clean
+.PHONY: help venv demo test lint types bench coherence suites clean
