@@ -29,11 +29,12 @@ class Measured:
     sides: str
     target: float | None
     unit: str = "x"
+    at_least: bool = False  # the target is a minimum
 
     @property
     def missed(self) -> bool:
         """Tell whether the target is missed by more than the noise."""
-        return self.target is not None and self.found.median - self.found.noise > self.target
+        return self.target is not None and self._short_of(self.target) > self.found.noise
 
     @property
     def verdict(self) -> str:
@@ -42,15 +43,19 @@ class Measured:
             return ""
         if self.missed:
             return "MISSED"
-        return "ok" if self.found.median <= self.target else "within noise"
+        return "ok" if self._short_of(self.target) <= 0 else "within noise"
 
     def line(self) -> str:
         """Return the row of the table."""
-        target = "" if self.target is None else f"<= {self.target:g}{_suffix(self.unit)}"
+        sign = ">=" if self.at_least else "<="
+        target = "" if self.target is None else f"{sign} {self.target:g}{_suffix(self.unit)}"
         value = f"{self.found.median:.3f} +- {self.found.noise:.3f}{_suffix(self.unit)}"
         return (
             f"{self.number:4} {value:21} {target:10} {self.verdict:12} {self.what} ({self.sides})"
         )
+
+    def _short_of(self, target: float) -> float:
+        return target - self.found.median if self.at_least else self.found.median - target
 
 
 @dataclass(frozen=True, slots=True)
