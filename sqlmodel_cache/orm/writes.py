@@ -55,6 +55,7 @@ if TYPE_CHECKING:
 
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 _SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
+_ZERO_GENERATES = ("mysql", "mariadb")  # a key of 0 asks for a generated one
 _SEEN = "_sqlmodel_cache_seen"
 
 
@@ -159,6 +160,8 @@ def _touch_rows(
     """Touch the rows that one set of parameters concerns; False: any row of the table."""
     root, dialect = hit.target.root, connection.dialect
     keys = keys_of(hit.rows, values)
+    if hit.insert and dialect.name in _ZERO_GENERATES and any(0 in pk for pk in keys or ()):
+        return False
     changes = not hit.insert or hit.existing is not Existing.NONE
     if keys is not None:
         schema = _schema(root, connection, ledger)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, or_, update
+from sqlalchemy import delete, insert, or_, update
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
 from tests.scenarios.harness import World
-from tests.scenarios.models import Hero
+from tests.scenarios.models import Hero, Town
 
 
 def _three(world: World) -> list[int]:
@@ -113,3 +114,22 @@ def test_b13_bulk_methods(world: World, which: str) -> None:
     for pk in keys[:2]:
         assert world.miss(Hero, pk).power == world.row(Hero, pk)["power"] == 7
     assert world.hit(Hero, keys[2]).power == 0
+
+
+@pytest.mark.parametrize("how", ["core", "values", "orm"])
+def test_b21_a_key_of_zero_on_mariadb(make_world: Callable[..., World], how: str) -> None:
+    """It asks for a generated key: that one's absence is not remembered any longer."""
+    world = make_world("sync", "memory", "mariadb")
+    new = world.store(Town(name="before")) + 1
+    assert world.get(Town, new) is None
+    assert world.hit(Town, new) is None
+    with world.session() as session:
+        if how == "orm":
+            session.add(Town(id=0, name="Rome"))
+        elif how == "core":
+            session.execute(insert(Town.__table__), [{"id": 0, "name": "Rome"}])
+        else:
+            session.execute(insert(Town).values([{"id": 0, "name": "Rome"}]))
+        session.commit()
+    assert world.row(Town, new)["name"] == "Rome"
+    assert world.get(Town, new).name == "Rome"
