@@ -130,7 +130,7 @@ def keyed_load(loader: Any, arguments: tuple[Any, ...]) -> KeyedLoad | None:
     if outer is not None:
         if outer.refresh_state is not None:
             return None
-        options = {**outer.execution_options, **options}
+        options = {**outer.query._execution_options, **outer.execution_options, **options}
     if not state.key or passive & PassiveFlag.NO_AUTOFLUSH:
         options["autoflush"] = False
     if path is None:

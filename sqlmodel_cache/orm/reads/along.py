@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 _PLACES = 100  # kept per model, for lazy loads of what brings others along
 
 
+_OF_ONE_STATEMENT = frozenset({"cache", "autoflush", "prebuffer_rows", "_sa_orm_load_options"})
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where in a load rows arrive: the path there, and what is loaded with them.
 
@@ -96,8 +99,13 @@ def arrive(instance: Any, place: Place) -> None:
 
 
 def handed_on(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return those execution options that hold for what is loaded with a row, too."""
-    return {"cache_ttl": options["cache_ttl"]} if "cache_ttl" in options else NO_OPTIONS
+    """Return the execution options of a load that hold for what it brings along, too.
+
+    SQLAlchemy hands on all of them; `cache` is ours, and True where we get here.
+    """
+    if not options:
+        return NO_OPTIONS
+    return {name: value for name, value in options.items() if name not in _OF_ONE_STATEMENT}
 
 
 def bring_along(scope: Scope, instances: Sequence[Any], options: Mapping[str, Any]) -> None:
