@@ -197,7 +197,7 @@ def test_entity_results(thing):
         session.flush()
         options = _sqlalchemy.PREBUFFERED
         loaded = session.execute(select(cls).order_by(cls.id), execution_options=options)
-        first, second = _sqlalchemy.prebuffered_instances(loaded)
+        first, second = _sqlalchemy.prebuffered_instances(session, loaded)
         assert loaded.scalars().all() == [first, second]
         metadata = _sqlalchemy.entity_metadata(inspect(cls))
         assert [row.Thing for row in _sqlalchemy.entity_result(metadata, [first])] == [first]

@@ -370,6 +370,11 @@ def entity_result(metadata: Any, instances: Iterable[Any]) -> Result[Any]:
 PREBUFFERED = {"prebuffer_rows": True}
 
 
-def prebuffered_instances(result: Any) -> list[Any]:
-    """Return the instances in a result of a prebuffered `select(entity)`, and consume none."""
+def prebuffered_instances(session: Session, result: Any) -> list[Any] | None:
+    """Return the instances in a result of a prebuffered `select(entity)`, and consume none.
+
+    None where somebody listens to `do_orm_execute`: it may be any result, and read only once.
+    """
+    if session.dispatch.do_orm_execute:
+        return None
     return [instance for chunk in result.chunks(None) for instance in chunk]

@@ -175,7 +175,8 @@ def _learn(
         except Exception:
             settle(scope, held, None)
             raise
-        settle(scope, held, pointers.row_of(_sqlalchemy.prebuffered_instances(result), text))
+        instances = _sqlalchemy.prebuffered_instances(scope.session, result)
+        settle(scope, held, None if instances is None else pointers.row_of(instances, text))
         return result
 
 
@@ -196,8 +197,8 @@ def _follow(
 
     def load_and_correct() -> Result[Any]:
         result = load()
-        instances = _sqlalchemy.prebuffered_instances(result)
-        if [tuple(inspect(each).identity) for each in instances] != [pointer.pk]:
+        instances = _sqlalchemy.prebuffered_instances(scope.session, result) or ()
+        if instances and [tuple(inspect(each).identity) for each in instances] != [pointer.pk]:
             _correct(scope, pointers, entry, text, pointer, instances)
         return result
 
@@ -226,7 +227,7 @@ def _correct(
     instances: Sequence[Any],
 ) -> None:
     """Replace a pointer that led astray. Of an absence there was no lease when it was seen."""
-    row = pointers.row_of(instances, text) if instances else None
+    row = pointers.row_of(instances, text)
     if row is None or not scope.ttl:
         return
     rejected = read.rejection(pointer.reply)

@@ -93,7 +93,7 @@ def answer(
 
 def _unique(plan: Plan, pins: Pins) -> Unique | None:
     """Return the unique key of which a single value is pinned, None if it is another query."""
-    if len(pins.rows) == 1 and not unions(plan.mapper):
+    if plan.uniques and len(pins.rows) == 1 and not unions(plan.mapper):
         for unique in plan.uniques:
             if set(unique.attributes) == set(pins.names):
                 return unique
@@ -142,12 +142,11 @@ def _one(scope: Scope, pk: Values, load: Callable[[], Result[Any]]) -> Result[An
             bring_along(scope, (instance,), NO_OPTIONS)
         return _sqlalchemy.entity_result(metadata, () if instance is None else (instance,))
 
-    result: Result[Any] = look_up(scope, entry, pk, load, result_of, _is_empty)
+    def is_empty(result: Any) -> bool:
+        return _sqlalchemy.prebuffered_instances(scope.session, result) == []
+
+    result: Result[Any] = look_up(scope, entry, pk, load, result_of, is_empty)
     return result
-
-
-def _is_empty(result: Any) -> bool:
-    return not _sqlalchemy.prebuffered_instances(result)
 
 
 def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) -> Result[Any]:
@@ -158,7 +157,9 @@ def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) 
         if len(missing) < len(keys):
             return query(session, model, missing, autoflush=False)  # `decide` has flushed
         loaded.append(load())
-        return by_identity(_sqlalchemy.prebuffered_instances(loaded[0]))
+        instances = _sqlalchemy.prebuffered_instances(session, loaded[0])
+        # Whether a row is there cannot be told of a result that must not be read.
+        return dict.fromkeys(missing) if instances is None else by_identity(instances)
 
     found, _ = from_cache(scope, keys, instance_of, ask)
     if loaded:

@@ -697,6 +697,37 @@ def test_a_trusted_listener_that_executes_again(make_world: Callable[..., World]
     assert hit(world, select(Hero).where(Hero.id == pk)).name == "Ann"
 
 
+def test_a_trusted_listener_with_a_result_of_its_own(make_world: Callable[..., World]) -> None:
+    """It may return any result, which can be read once only: the caller reads it."""
+    world = make_world("sync", "memory", "sqlite", trust_orm_hooks=True)
+    pks = world.store(*(Town(name=f"t{n}") for n in range(2)))
+
+    def frozen(state: Any) -> Any:
+        return state.invoke_statement().freeze()()
+
+    def other(state: Any) -> Any:
+        return state.invoke_statement(execution_options={"prebuffer_rows": False})
+
+    for listener in (frozen, other):
+        event.listen(Session, "do_orm_execute", listener)
+        try:
+            for statement in (
+                select(Town).where(Town.id == pks[0]),
+                select(Town).where(Town.id.in_(pks)),  # type: ignore[union-attr]
+                select(Town).where(Town.id.in_([-7, -8])),  # type: ignore[union-attr]
+            ):
+                with SQLModelCache.bypass(), world.session() as session:
+                    wanted = [town.name for town in session.scalars(statement)]
+                for _ in range(3):
+                    with world.session() as session:
+                        assert [town.name for town in session.scalars(statement)] == wanted
+        finally:
+            event.remove(Session, "do_orm_execute", listener)
+        SQLModelCache.clear()
+    for pk in pks:
+        assert world.get(Town, pk) is not None
+
+
 @on_sqlite
 def test_a_miss_of_get_and_of_get_many_is_looked_up_once(world: World) -> None:
     """Their own SELECTs pass through the same methods of the session."""
