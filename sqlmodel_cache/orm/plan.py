@@ -7,6 +7,7 @@ key. One identity has one key, whichever class of the hierarchy it is asked thro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,6 +37,8 @@ SURPRISING = {
     Bypass.SELECTABLE: "it is mapped to something that is not a table",
 }
 
+_REMEMBERED = 100  # ways to load one model, besides a plain get
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
@@ -51,7 +54,8 @@ class Plan:
     """How one mapped class is cached. `blocked` is set where it never can be.
 
     `steps` are the relationships that a `get()` loads too; `steps_elsewhere` those that a lazy
-    load does, by its path; None where a lazy load would not bring the same.
+    load does, by its path, or a `get()` with loader options, by what they say; None where lazy
+    loads would not bring the same.
     """
 
     mapper: Mapper[Any]
@@ -64,6 +68,18 @@ class Plan:
     uniques: tuple[Unique, ...]
     joins_collections: bool  # results of a select() of it insist on unique()
     steps_elsewhere: dict[Any, tuple[Step, ...] | None] = field(default_factory=dict)
+
+    def remembered(
+        self, key: Any, work_out: Callable[[], tuple[Step, ...] | None]
+    ) -> tuple[Step, ...] | None:
+        """Return the steps known under `key`, worked out the first time."""
+        try:
+            return self.steps_elsewhere[key]
+        except KeyError:
+            if len(self.steps_elsewhere) >= _REMEMBERED:
+                self.steps_elsewhere.clear()
+            found = self.steps_elsewhere[key] = work_out()
+            return found
 
     @property
     def name(self) -> str:

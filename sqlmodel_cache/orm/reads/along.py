@@ -8,6 +8,7 @@ identity map. What is not found there is left to the loader, which looks it up a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Session
 
     from sqlmodel_cache.protocol.ops import Reply
-
-
-_PLACES = 100  # kept per model, for lazy loads of what brings others along
 
 
 _OF_ONE_STATEMENT = frozenset({"cache", "autoflush", "prebuffer_rows", "_sa_orm_load_options"})
@@ -78,17 +76,15 @@ def related_place(
     """Return the place of what a lazy load finds; None if what comes along cannot be told."""
     if not plan.steps:
         return Place(path, (), load_options=load_options)
-    try:
-        steps = plan.steps_elsewhere[path.path]
-    except KeyError:
-        try:
-            steps = steps_of(plan.mapper, path)
-        except NotTheSame:
-            steps = None
-        if len(plan.steps_elsewhere) == _PLACES:
-            plan.steps_elsewhere.clear()
-        plan.steps_elsewhere[path.path] = steps
+    steps = plan.remembered(path.path, partial(_steps_at, plan, path))
     return None if steps is None else Place(path, steps, handed_on(options), load_options)
+
+
+def _steps_at(plan: Plan, path: Any) -> tuple[Step, ...] | None:
+    try:
+        return steps_of(plan.mapper, path)
+    except NotTheSame:
+        return None
 
 
 def arrive(instance: Any, place: Place) -> None:

@@ -6,6 +6,7 @@ else this file does not understand are a bypass.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from sqlalchemy.orm import RelationshipProperty
@@ -20,6 +21,10 @@ def steps_asked(plan: Plan, options: Any) -> tuple[Step, ...] | None:
     wishes = _strategies.wishes(options)
     if wishes is None:
         return None
+    return plan.remembered(tuple(wishes), partial(_work_out, plan, wishes))
+
+
+def _work_out(plan: Plan, wishes: list[_strategies.Wish]) -> tuple[Step, ...] | None:
     chosen: dict[RelationshipProperty[Any], Any] = {}
     below = []
     for path, lazy in wishes:
