@@ -253,6 +253,15 @@ def _check_tangle(mapper: Mapper[Any], path: Any, steps: tuple[Step, ...]) -> No
                     raise NotTheSame  # it may be there at the time, or not yet
 
 
+def _leads_back(prop: _Relationship, by: _Relationship) -> bool:
+    return (
+        by.lazy != "immediate"  # which goes on at cycles, by whatever way comes first
+        and not _strategies.is_by_key(by)
+        and _strategies.is_by_key(prop)
+        and prop in _strategies.reverses(by)
+    )
+
+
 def _follow(
     arrival: _Arrival, entities: _Entities, joined: _Entities, arrivals: list[_Arrival]
 ) -> None:
@@ -260,6 +269,8 @@ def _follow(
         prop, target = step.prop, step.prop.mapper
         if step.empty or (step.quiet and _strategies.is_by_key(prop)):
             continue
+        if arrival.by is not None and _leads_back(prop, arrival.by):
+            continue  # to the one object that this came from, which is there
         below = (*entities, target)
         here = (*joined, target) if step.lazy in JOINED else (target,)
         found = _Arrival(target, prop, _steps(target, below, here))
