@@ -61,4 +61,7 @@ class _Reading(_sqlalchemy.CursorFetchStrategy):
 def is_half_read(connection: Connection) -> bool:
     """Tell whether a cursor of this connection may still hold it to an older state."""
     reading = connection.info.get(_KEY)
-    return reading is not None and len(reading.contexts) > 0
+    if reading is None or not len(reading.contexts):
+        return False
+    # A result without rows holds nothing, but SQLAlchemy never closes it either.
+    return any(context.cursor.description is not None for context in list(reading.contexts))

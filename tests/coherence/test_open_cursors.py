@@ -6,8 +6,9 @@ import gc
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import create_engine, event, insert, select, text, update
+from sqlalchemy import ClauseElement, Executable, create_engine, event, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
@@ -41,6 +42,12 @@ class Line(Base):
 
     __tablename__ = "cursor_line"
     id: Mapped[int] = mapped_column(primary_key=True)
+
+
+class Turn(Executable, ClauseElement):
+    """A statement of the user's own."""
+
+    inherit_cache = False
 
 
 def _wal(connection: Any, record: Any) -> None:
@@ -208,6 +215,22 @@ def test_a_commit_does_not_let_go(engine: Engine, writer: Engine) -> None:
             assert session.get_one(Coin, 1).side != ending.__name__
             assert SQLModelCache.stats().fills == 0
             del half_read
+
+
+def test_a_result_without_rows_holds_nothing(engine: Engine) -> None:
+    """Of an UPDATE that SQLAlchemy does not know for one, and whose result somebody keeps."""
+
+    @compiles(Turn)
+    def render(element: Turn, compiler: Any, **how: Any) -> str:
+        return "UPDATE cursor_coin SET side = 'tails' WHERE id = 1"
+
+    side(engine)
+    with Session(engine) as session:
+        result = session.execute(Turn())
+        session.commit()
+    assert [side(engine), side(engine)] == ["tails", "tails"]
+    assert SQLModelCache.stats().hits == 1
+    del result
 
 
 @pytest.mark.parametrize("how", ["stream", "execute"], ids=stable_id)
