@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.config import Configuration, Namespace
+from sqlmodel_cache.config import Configuration, Mode, Namespace
 from sqlmodel_cache.events import Observer
 from sqlmodel_cache.orm import activation, explicit, options, sessions
 from sqlmodel_cache.orm.explain import Explanation, aexplain, explain
@@ -36,6 +36,9 @@ class SQLModelCache:
         converter: Any = None,
         observers: Sequence[Observer] = (),
         publish_stats: bool = False,
+        mode: Mode = "on",
+        sample: float = 1.0,
+        verify: float = 0.0,
     ) -> None:
         """Configure the library. A second call replaces the first.
 
@@ -58,6 +61,11 @@ class SQLModelCache:
             observers: called with each event, see `sqlmodel_cache.events.Observer`.
             publish_stats: True starts a daemon thread that puts this process's counts into Redis
                 every five seconds, for the command line.
+            mode: "on"; "invalidate": writes invalidate, nobody reads or stores; "shadow": the
+                database answers each read, and what the cache has is compared with it. A model's
+                own mode comes first; `SQLMODEL_CACHE_MODE` limits both.
+            sample: share of lookups that go by the mode, from 0 to 1; others use no cache.
+            verify: share of hits, from 0 to 1, that the database answers too, as in shadow.
 
         Raises ConfigurationError for values that cannot work.
         """
@@ -74,6 +82,9 @@ class SQLModelCache:
             converter,
             observers,
             publish_stats,
+            mode,
+            sample,
+            verify,
         )
         activation.activate(config)
 

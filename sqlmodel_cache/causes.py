@@ -71,5 +71,15 @@ CAUSES: Final[dict[Bypass, Cause]] = {
     Bypass.QUEUED: Cause(
         "this process wrote the row, and the store has not been told yet", "look at the store"
     ),
+    Bypass.INVALIDATE: Cause(
+        "mode='invalidate': this process only invalidates", "set mode='shadow' or mode='on'"
+    ),
+    Bypass.SHADOW: Cause(
+        "mode='shadow': the database answers, and the cache is compared with it",
+        "set mode='on' when the counts are as you want them",
+    ),
+    Bypass.SAMPLE: Cause(
+        "it was not one of the share of lookups that `sample` lets in", "raise sample"
+    ),
     Bypass.QUERY: Cause("cache=True on a select() that is not cached", "remove the option"),
 }

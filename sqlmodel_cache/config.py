@@ -14,6 +14,9 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Observer
 
 Namespace: TypeAlias = str | Callable[[Any], str]
+Mode: TypeAlias = Literal["on", "shadow", "invalidate"]
+
+MODES: tuple[Mode, ...] = ("on", "shadow", "invalidate")  # each does less than the one before
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class CacheConfig:
         unique: unique keys by which rows are looked up beside the primary key; each is the name
             of an attribute, or a tuple of names. The table must have a unique constraint or
             index on just their columns.
+        mode: "on", "shadow" or "invalidate", see `SQLModelCache.configure`; None falls back to
+            its setting.
+        sample: share of lookups, from 0 to 1, that go by the mode; None falls back likewise.
+        verify: share of hits, from 0 to 1, that are checked; None falls back likewise.
     """
 
     enabled: bool = True
@@ -38,6 +45,9 @@ class CacheConfig:
     negative_ttl: int | None = None
     jitter: float = 0.0
     unique: tuple[str | tuple[str, ...], ...] = ()
+    mode: Mode | None = None
+    sample: float | None = None
+    verify: float | None = None
 
     def check(self, model: str) -> None:
         """Raise `ConfigurationError`, naming `model`, for the first value that cannot work."""
@@ -56,6 +66,10 @@ class CacheConfig:
                 f"{where}: unique={keys!r} is not valid; use a tuple of attribute names, or of"
                 ' tuples of them: unique=("email", ("org_id", "slug"))'
             )
+        _check_choice(where, "mode", self.mode, (*MODES, None))
+        for name in ("sample", "verify"):
+            if getattr(self, name) is not None:
+                _check_share(where, name, getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -77,6 +91,9 @@ class Configuration:
     converter: Any = None
     observers: Sequence[Observer] = ()
     publish_stats: bool = False
+    mode: Mode = "on"
+    sample: float = 1.0
+    verify: float = 0.0
 
     def __post_init__(self) -> None:
         where = "configure()"
@@ -85,6 +102,9 @@ class Configuration:
             _check_type(where, name, getattr(self, name), bool, "True or False")
         _check_choice(where, "consistency", self.consistency, ("strict", "eventual"))
         _check_choice(where, "on_fence_failure", self.on_fence_failure, ("proceed", "abort"))
+        _check_choice(where, "mode", self.mode, MODES)
+        _check_share(where, "sample", self.sample)
+        _check_share(where, "verify", self.verify)
         prefix = self.key_prefix
         if type(prefix) is not str or not prefix or any(c in "{}" or c < "!" for c in prefix):
             raise ConfigurationError(
@@ -139,7 +159,14 @@ def _check_type(where: str, name: str, value: object, wanted: type, remedy: str)
         raise ConfigurationError(f"{where}: {name}={value!r} is not valid; use {remedy}")
 
 
-def _check_choice(where: str, name: str, value: object, choices: tuple[str, ...]) -> None:
+def _check_share(where: str, name: str, value: object) -> None:
+    if type(value) not in (int, float) or not 0 <= value <= 1:  # type: ignore[operator]
+        raise ConfigurationError(
+            f"{where}: {name}={value!r} is not a share; use a number from 0 (none) to 1 (all)"
+        )
+
+
+def _check_choice(where: str, name: str, value: object, choices: tuple[str | None, ...]) -> None:
     if value not in choices:
         raise ConfigurationError(
             f"{where}: {name}={value!r} is not valid; use one of {', '.join(map(repr, choices))}"

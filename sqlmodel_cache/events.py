@@ -54,6 +54,9 @@ class Bypass(enum.StrEnum):
     TRANSPORT = "transport"  # an async-only transport met by a plain session
     BREAKER = "breaker_open"  # the store failed a moment ago and is left alone
     QUEUED = "invalidation_queued"  # written, and the store has not been told yet
+    INVALIDATE = "mode_invalidate"  # mode="invalidate": nobody reads
+    SHADOW = "mode_shadow"  # it was in the store; the database answered, and was compared
+    SAMPLE = "not_sampled"  # not one of the share that `sample` lets in
     QUERY = "query_cache"  # cache=True on a select(): not cached yet
 
 
@@ -112,8 +115,9 @@ class Counters:
     """The running counts of one model, plain ints; `bypasses` by reason, `times` by step."""
 
     __slots__ = (
-        "_observers", "bypasses", "errors", "fills", "hits", "invalidations", "lost", "misses",
-        "name", "times",
+        "_observers", "bypasses", "differing", "errors", "fills", "hits", "inconsistent",
+        "invalidations", "lost", "misses", "name", "quiet_till", "shadow_different",
+        "shadow_same", "shadow_unsure", "times", "verified",
     )  # fmt: skip
 
     def __init__(self, name: str = "", observers: Sequence[Observer] = ()) -> None:
@@ -129,6 +133,10 @@ class Counters:
     def restart(self) -> None:
         """Begin at nothing."""
         self.hits = self.misses = self.fills = self.invalidations = self.errors = self.lost = 0
+        self.shadow_same = self.shadow_different = self.shadow_unsure = 0
+        self.verified = self.inconsistent = 0
+        self.differing: dict[str, int] = {}
+        self.quiet_till = 0.0  # by `clock.real()`: when the next difference is worth a line
         self.bypasses: dict[Bypass, int] = {}
         self.times: dict[Step, Histogram] = {}
 
@@ -191,6 +199,12 @@ class Counters:
             invalidations=self.invalidations,
             errors=self.errors,
             lost=self.lost,
+            shadow_same=self.shadow_same,
+            shadow_different=self.shadow_different,
+            shadow_unsure=self.shadow_unsure,
+            verified=self.verified,
+            inconsistent=self.inconsistent,
+            differing=MappingProxyType(self.differing.copy()),
             bypasses=MappingProxyType({key.value: n for key, n in self.bypasses.copy().items()}),
             latencies=MappingProxyType(
                 {step: one.freeze() for step, one in self.times.copy().items()}

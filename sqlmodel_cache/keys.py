@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from hashlib import sha1
 from typing import TYPE_CHECKING
 from zlib import crc32
 
@@ -25,6 +26,11 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]")
 def escape(part: str) -> str:
     """Return `part` in the alphabet of hash tags, injectively (`%` and two or more hex digits)."""
     return _UNSAFE.sub(lambda match: f"%{ord(match.group()):x};", part)
+
+
+def label_of(entry: Entry) -> str:
+    """Return a name of an entry for logs, where no primary key may stand: ten hex digits."""
+    return sha1(entry.value.encode(), usedforsecurity=False).hexdigest()[:10]
 
 
 def bulletin_board(prefix: str) -> str:

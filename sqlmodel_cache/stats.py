@@ -9,7 +9,10 @@ from typing import Any, Final
 
 from sqlmodel_cache.latency import Latency, add_up
 
-_COUNTS: Final = ("hits", "misses", "fills", "invalidations", "errors", "lost")
+_COUNTS: Final = (
+    *("hits", "misses", "fills", "invalidations", "errors", "lost"),
+    *("shadow_same", "shadow_different", "shadow_unsure", "verified", "inconsistent"),
+)
 
 # A breaker of several processes is as bad as the worst of them.
 _WORST_FIRST: Final = ("open", "half-open", "closed")
@@ -25,6 +28,12 @@ class ModelStats:
     invalidations: int = 0
     errors: int = 0
     lost: int = 0
+    shadow_same: int = 0
+    shadow_different: int = 0
+    shadow_unsure: int = 0
+    verified: int = 0
+    inconsistent: int = 0
+    differing: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     bypasses: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     latencies: Mapping[str, Latency] = field(default_factory=lambda: MappingProxyType({}))
 
@@ -106,19 +115,25 @@ class Stats(ModelStats):
 def add_up_models(every: Iterable[ModelStats]) -> dict[str, Any]:
     """Return the fields of a `ModelStats` that counts what all of `every` do."""
     every = list(every)
-    bypasses: dict[str, int] = {}
     steps: dict[str, list[Latency]] = {}
     for one in every:
-        for reason, number in one.bypasses.items():
-            bypasses[reason] = bypasses.get(reason, 0) + number
         for step, latency in one.latencies.items():
             steps.setdefault(step, []).append(latency)
     latencies = {step: add_up(each) for step, each in steps.items()}
     return {
         **{name: sum(getattr(one, name) for one in every) for name in _COUNTS},
-        "bypasses": MappingProxyType(bypasses),
+        "bypasses": _sum(one.bypasses for one in every),
+        "differing": _sum(one.differing for one in every),
         "latencies": MappingProxyType(latencies),
     }
+
+
+def _sum(every: Iterable[Mapping[str, int]]) -> Mapping[str, int]:
+    total: dict[str, int] = {}
+    for counts in every:
+        for name, number in counts.items():
+            total[name] = total.get(name, 0) + number
+    return MappingProxyType(total)
 
 
 def merge(processes: Iterable[Stats]) -> Stats:

@@ -96,6 +96,8 @@ def _may_wait(cache: Cache, binding: Binding | None) -> bool:
 
 
 async def _answer(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callable[[], Any]) -> Any:
+    if scope.watching is not None:
+        return await _sqlalchemy.greenlet_spawn(look_up, scope, entry, pk, load, hydrated, is_none)
     counters = scope.reader.counters
     stores = scope.cache.stores
     begun = clock.real()

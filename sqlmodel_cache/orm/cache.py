@@ -12,6 +12,7 @@ from sqlmodel_cache.events import Tally, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.capture import watch_loads
+from sqlmodel_cache.orm.conduct import conduct_of, limit_from_environment
 from sqlmodel_cache.orm.namespace import Database, identify, is_replica
 from sqlmodel_cache.orm.owned import Owned
 from sqlmodel_cache.orm.plan import Plan
@@ -39,6 +40,7 @@ class Cache:
 
     def __init__(self, config: Configuration, *, renew: bool = False) -> None:
         self.config = config
+        self.limit = limit_from_environment()
         self.asks_sessions = callable(config.namespace)  # namespaces are known to sessions only
         self.renew = renew
         self.closed = False
@@ -181,7 +183,7 @@ class Site:
         watch_loads(cls)
         if self._cache.renew:
             bridge.run(self._cache.stores, _forget(keyspace))
-        made = self._readers[namespace, cls] = Reader(
+        made = Reader(
             plan,
             root,
             keyspace,
@@ -189,6 +191,8 @@ class Site:
             self._cache.config.converter,
             self._cache.tally.for_model(plan.name),
         )
+        made.conduct = conduct_of(self._cache.config, plan.config, self._cache.limit)
+        self._readers[namespace, cls] = made
         return made
 
 

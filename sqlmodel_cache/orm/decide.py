@@ -6,6 +6,7 @@ The order is a load's own: autoflush, then autobegin, without checking out a con
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,6 +21,7 @@ from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation, schemas
 from sqlmodel_cache.orm.binding import Binding, bind_for, foreign_orm_hooks, routes
 from sqlmodel_cache.orm.cache import Cache, namespace_for
+from sqlmodel_cache.orm.conduct import Conduct
 from sqlmodel_cache.orm.connection import Ledger, ledger_of
 from sqlmodel_cache.orm.cursors import is_half_read
 from sqlmodel_cache.orm.options import bypassing, check_names, innermost
@@ -27,6 +29,7 @@ from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.reads.asked import steps_asked
 from sqlmodel_cache.orm.transactions import wrap_dialect
+from sqlmodel_cache.orm.watching import Watching
 
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
@@ -38,7 +41,8 @@ class NotYetKnown(Exception):
 class Scope(msgspec.Struct, frozen=True):
     """Lookups of one model in one session may use the cache, as far as the session goes.
 
-    `ttl` is in seconds; 0 reads without filling. `schema` is what keys begin with.
+    `ttl` is in seconds; 0 reads without filling. `schema` is what keys begin with. `watching` is
+    the reader where the database is to answer too, and both are to be compared.
     """
 
     cache: Cache
@@ -48,6 +52,7 @@ class Scope(msgspec.Struct, frozen=True):
     ttl: int
     ledger: Ledger | None
     schema: str = ""
+    watching: Watching | None = None
 
     def at(self, pk: tuple[Any, ...]) -> Entry | Bypass:
         """Return the entry of one row, or why this row must come from the database."""
@@ -146,7 +151,7 @@ def decide(
         active = _sqlalchemy.autobegin(session)
     if not active:
         return Bypass.INACTIVE
-    return _at_bind(cache, binding, session, plan, options, bind, only_asking)
+    return _at_bind(cache, binding, session, plan, options, bind, only_asking, awaits)
 
 
 def _at_bind(
@@ -157,6 +162,7 @@ def _at_bind(
     options: Mapping[str, Any],
     bind: Any,
     only_asking: bool,
+    awaits: bool,
 ) -> Scope | Bypass:
     connection = _sqlalchemy.connection_of(session, bind)
     if connection is None and isinstance(bind, Connection):
@@ -212,7 +218,32 @@ def _at_bind(
     if translate:
         schema = schemas.prefix_of(reader.root, translate, bind.dialect)
         site.schemas.add(schema)
-    return Scope(cache, session, reader, bind, ttl, ledger, schema)
+    watching = None
+    if reader.conduct is not None:
+        drawn = _draw(reader, reader.conduct, only_asking, awaits)
+        if isinstance(drawn, Bypass):
+            return drawn
+        if drawn is not None:
+            reader = watching = drawn
+    return Scope(cache, session, reader, bind, ttl, ledger, schema, watching)
+
+
+def _draw(
+    reader: Reader, conduct: Conduct, only_asking: bool, awaits: bool
+) -> Watching | Bypass | None:
+    """Decide how one lookup goes where that is no matter of course; None: it uses the cache."""
+    if conduct.bypass is not None:
+        return conduct.bypass
+    if only_asking:
+        return Bypass.SHADOW if conduct.shadow else None
+    if conduct.sample < 1:
+        if awaits:
+            raise NotYetKnown  # the usual way asks again: there the lot is drawn, once
+        if random.random() >= conduct.sample:
+            return Bypass.SAMPLE
+    if conduct.shadow or (conduct.verify and random.random() < conduct.verify):
+        return Watching(reader, shadow=conduct.shadow)
+    return None
 
 
 def _asks_for_more(

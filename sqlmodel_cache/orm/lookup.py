@@ -21,6 +21,7 @@ from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import Row, capturing, listens_alone
+from sqlmodel_cache.orm.checking import compare
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.options import bypass
@@ -133,6 +134,9 @@ def look_up(
         logger.debug("a lookup failed: %s", error, extra={"cache_model": counters.name})
         return load()
     if found is not read.MISS:
+        if scope.watching is not None:
+            scope.watching.count_found(begun)
+            return _recheck(scope, entry, pk, found, load, is_empty)
         answer = made_of(scope.session, found, load)
         counters.hit(begun)
         return answer
@@ -142,6 +146,21 @@ def look_up(
         return timed() if held is None else _fill(scope, pk, held, timed, is_empty)
     finally:
         counters.miss(begun, timed.seconds)
+
+
+def _recheck(
+    scope: Scope,
+    entry: Entry,
+    pk: tuple[Any, ...],
+    found: object,
+    load: Callable[[], Any],
+    is_empty: Callable[[Any], bool],
+) -> Any:
+    """Return what `load` loads, and compare its row with what was found."""
+    with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
+        loaded = load()
+    compare(scope, entry, found, NO_SUCH_ROW if is_empty(loaded) else capture.rows.get(pk))
+    return loaded
 
 
 def _fill(

@@ -17,6 +17,7 @@ from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import capturing
+from sqlmodel_cache.orm.checking import compare
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.lookup import NO_SUCH_ROW, PATIENCE, settle
@@ -146,6 +147,11 @@ def from_cache(
     except UnavailableError:
         for _ in entries:
             counters.fail(begun, len(entries))
+    checked: dict[_Pk, object] = {}
+    if (watching := scope.watching) is not None:
+        checked, hits = hits, {}
+        for _ in checked:
+            watching.count_found(begun, len(checked))
     for pk, hit in hits.items():
         instance = made_of(scope.session, hit)
         counters.hit(begun, len(hits))
@@ -158,7 +164,7 @@ def from_cache(
     if missing:
         timed = Timed(partial(ask, missing))
         try:
-            with capturing(scope.session, scope.reader, frozenset(held)) as capture:
+            with capturing(scope.session, scope.reader, frozenset((*held, *checked))) as capture:
                 found |= timed()
         except Exception:
             for lease in held.values():
@@ -167,6 +173,9 @@ def from_cache(
         finally:
             for _ in range(missed):
                 counters.miss(begun, timed.seconds, len(missing))
+        for pk, seen in checked.items():
+            row = capture.rows.get(pk) if pk in found else NO_SUCH_ROW
+            compare(scope, entries[pk], seen, row)
         for pk, lease in held.items():
             row = capture.rows.get(pk) if pk in found else NO_SUCH_ROW
             filled += settle(scope, lease, row)

@@ -147,6 +147,10 @@ def look_up_unique(
         if scope.ledger is not None and scope.ledger.wrote:
             counters.bypass(Bypass.TOUCHED)
             return None
+        if scope.watching is not None and scope.watching.shadow:
+            scope.watching.count_found(begun)
+            scope.watching.count_unsure()
+            return load()
         counters.hit(begun)
         return result_of(())
     counters.misses += 1

@@ -14,7 +14,7 @@ from weakref import WeakSet
 from sqlmodel import SQLModel
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.config import CacheConfig
+from sqlmodel_cache.config import CacheConfig, Mode
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm.owned import Owned
 
@@ -52,6 +52,9 @@ def cached(
     negative_ttl: int | None = ...,
     jitter: float = ...,
     unique: tuple[str | tuple[str, ...], ...] = ...,
+    mode: Mode | None = ...,
+    sample: float | None = ...,
+    verify: float | None = ...,
 ) -> Callable[[C], C]: ...
 def cached(model: Any = None, /, **settings: Any) -> Any:
     """Opt a mapped class in: `@cached` or `@cached(ttl=300)`.

@@ -33,6 +33,7 @@ from sqlmodel_cache.codec import (
 from sqlmodel_cache.codec.envelope import ANNOTATED, Envelope
 from sqlmodel_cache.events import Bypass, Counters, logger
 from sqlmodel_cache.keys import KeySpace
+from sqlmodel_cache.orm.conduct import Conduct
 from sqlmodel_cache.orm.hydrate import Hydrator
 from sqlmodel_cache.orm.keying import pk_codec
 from sqlmodel_cache.orm.plan import Plan, View, hierarchy, view_of
@@ -118,6 +119,7 @@ class Reader:
         self.dialect = dialect
         self.converter = converter
         self.pointers: dict[tuple[str, ...], Any] = {}  # by unique key, see orm/pointers.py
+        self.conduct: Conduct | None = None
         self._known = 0
         self._me = ref(self)
         self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}
@@ -185,23 +187,27 @@ class Reader:
             return read.MISS
         if envelope.flags & NEGATIVE:
             return NO_ROW
+        return self.decode(envelope.fingerprint, envelope.payload, envelope.flags)
+
+    def decode(self, fingerprint: bytes, payload: bytes, flags: int) -> object:
+        """Return what a row's payload means to this class, as `verify` does."""
         try:
-            found = self._by_fingerprint[envelope.fingerprint]
+            found = self._by_fingerprint[fingerprint]
         except KeyError:
-            if not self._learn_hierarchy() or envelope.fingerprint not in self._by_fingerprint:
+            if not self._learn_hierarchy() or fingerprint not in self._by_fingerprint:
                 return read.MISS
-            found = self._by_fingerprint[envelope.fingerprint]
+            found = self._by_fingerprint[fingerprint]
         if found is None:
             return NO_ROW
         shape, hydrator = found
         try:
-            values = shape.codec.decode(envelope.payload, envelope.flags)
+            values = shape.codec.decode(payload, flags)
         except Undecodable:
             self.counters.errors += 1
             return read.MISS
         identity = shape.identity(values)
         # Annotated is not yet partial: PostgreSQL's aware datetimes have a time zone as a note.
-        noted = envelope.flags & ANNOTATED or shape.codec.unstorable
+        noted = flags & ANNOTATED or shape.codec.unstorable
         return Found(hydrator, identity, values, bool(noted) and any(map(_is_absent, values)))
 
     def _learn_hierarchy(self) -> bool:

@@ -37,8 +37,9 @@ def test_every_parameter_of_configure_is_described() -> None:
     assert first_column("`SQLModelCache.configure(transport, ...)`") == list(parameters)
     assert [field.name for field in fields(Configuration)] == list(parameters)
     for parameter in list(parameters.values())[1:]:
-        shown = str(parameter.default).replace("strict", '"strict"').replace("proceed", '"proceed"')
-        shown = shown.replace("sqlmodelcache", '"sqlmodelcache"')
+        shown = str(parameter.default)
+        if isinstance(parameter.default, str):
+            shown = f'"{shown}"'
         assert f"| `{parameter.name}` | `{shown}` |" in CONFIGURATION
 
 

@@ -100,7 +100,7 @@ def make_world(
     """Return the function that sets up a world and configures the cache for it."""
     clients: list[backing.Redis] = []
 
-    def make(mode: str, store: str, database: str, **settings: Any) -> World:
+    def make(mode: str, store: str, database: str, /, **settings: Any) -> World:
         made: backing.Backing
         if store == "redis":
             made = backing.Redis(request.getfixturevalue("redis_url"), key_prefix)

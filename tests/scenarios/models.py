@@ -103,6 +103,17 @@ class Wavering(_Cached, table=True):
     name: str = Field(sa_type=String(200))
 
 
+class Shadowed(_Cached, table=True):
+    """A row that the database answers, with a ghost, and the cache is compared with."""
+
+    __tablename__ = "scenario_shadowed"
+    __cache_config__ = CacheConfig(mode="shadow", negative_ttl=60)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=String(200))
+    power: int = 0
+
+
 class Note(_Uncached, table=True):
     """A row of a model that never opted in."""
 

@@ -186,7 +186,7 @@ def _targets(session: Session, states: Sequence[InstanceState[Any]], place: Plac
         below = Place(path, steps, place.execution_options, place.load_options)
         options = {**place.execution_options, "autoflush": False}
         scope = decide(cache, binding, session, plan, options, {})
-        if not isinstance(scope, Scope):
+        if not isinstance(scope, Scope) or scope.watching is not None:
             continue
         for pk in pks:
             entry = scope.at(pk)
