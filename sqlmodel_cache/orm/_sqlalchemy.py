@@ -93,6 +93,16 @@ def finds_identities_itself(session_class: type[Session]) -> bool:
     )
 
 
+def finds_identities_as(session: Session, model: type[Session]) -> bool:
+    """Tell whether `session` looks identities up just as sessions of class `model` do."""
+    own = type(session)
+    return (
+        issubclass(own, model)
+        and own._identity_lookup is model._identity_lookup
+        and own._get_impl is model._get_impl
+    )
+
+
 def knows(session: Session, key: tuple[Any, ...]) -> bool:
     """Tell whether the identity map has `key`; also for a moment after its instance died.
 
@@ -105,6 +115,8 @@ def attach(session: Session, state: InstanceState[Any], key: tuple[Any, ...]) ->
     """Make `state` persistent in `session` under `key`, as loading.py does for a new row."""
     state.key = key
     state.session_id = session.hash_key
+    if key[2] is not None:
+        state.identity_token = key[2]
     session.identity_map._add_unpresent(state, key)
 
 

@@ -10,6 +10,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import _state
+from sqlmodel_cache.orm.shards import is_its_own
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Mapper
@@ -50,8 +51,10 @@ def routes(session: Session) -> bool:
     return type(session).get_bind is not Session.get_bind
 
 
-def bind_for(session: Session, mapper: Mapper[Any]) -> Any:
+def bind_for(session: Session, mapper: Mapper[Any], shard: Any = None) -> Any:
     """Return the engine or connection from which a load of `mapper` would read."""
+    if shard is not None:
+        return session.get_bind(mapper, shard_id=shard)
     if routes(session):
         return session.get_bind(mapper=mapper, clause=select(mapper))
     return session.get_bind(mapper)
@@ -64,4 +67,6 @@ def foreign_orm_hooks(session: Session) -> bool:
     `SET LOCAL app.tenant` for row-level security runs there, after a hit would have been given.
     """
     dispatch = session.dispatch
-    return bool(dispatch.do_orm_execute) or len(dispatch.after_begin) > 1
+    if len(dispatch.after_begin) > 1:
+        return True
+    return bool(dispatch.do_orm_execute) and not all(map(is_its_own, dispatch.do_orm_execute))

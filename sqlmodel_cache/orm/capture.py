@@ -40,6 +40,7 @@ class Capture:
 
     reader: Reader
     wanted: frozenset[tuple[Any, ...]]
+    shard: Any = None  # the identity token that their keys have
     rows: dict[tuple[Any, ...], Row | None] = field(default_factory=dict)  # None: unstorable
 
 
@@ -90,13 +91,13 @@ def listens_alone(mapper: Mapper[Any]) -> bool:
 
 @contextmanager
 def capturing(
-    session: Session, reader: Reader, wanted: frozenset[tuple[Any, ...]]
+    session: Session, reader: Reader, wanted: frozenset[tuple[Any, ...]], shard: Any = None
 ) -> Iterator[Capture]:
     """Collect the wanted rows that `session` loads inside the block."""
     _watch_every_mapper(reader.plan.mapper)
     key = session.hash_key
     before = _running.get(key)
-    capture = _running[key] = Capture(reader, wanted)
+    capture = _running[key] = Capture(reader, wanted, shard)
     try:
         yield capture
     finally:
@@ -110,6 +111,8 @@ def on_load(state: InstanceState[Any], context: Any) -> None:
     """Encode a freshly loaded row, if a lookup waits for just this one."""
     capture = _running.get(state.session_id)
     if capture is None or state.key is None or state.key[1] not in capture.wanted:
+        return
+    if state.key[2] != capture.shard:
         return
     if state.key[1] in capture.rows:
         return  # taken, before a listener on every mapper could change it

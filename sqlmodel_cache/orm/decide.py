@@ -53,6 +53,7 @@ class Scope(msgspec.Struct, frozen=True):
     ledger: Ledger | None
     schema: str = ""
     watching: Watching | None = None
+    shard: Any = None
 
     def at(self, pk: tuple[Any, ...]) -> Entry | Bypass:
         """Return the entry of one row, or why this row must come from the database."""
@@ -80,7 +81,11 @@ class Scope(msgspec.Struct, frozen=True):
         connection = _sqlalchemy.connection_of(self.session, self.bind)
         if connection is None or is_half_read(connection):  # also one of a former checkout
             return False
-        if routes(self.session) and not _sqlalchemy.uses_one_connection(self.session):
+        if (
+            self.shard is None
+            and routes(self.session)
+            and not _sqlalchemy.uses_one_connection(self.session)
+        ):
             return False  # the row may have come over another one, from a replica that lags
         ledger = ledger_of(connection)
         if ledger is None:
@@ -108,6 +113,7 @@ def decide(
     *,
     only_asking: bool = False,
     awaits: bool = False,
+    shard: Any = None,
 ) -> Scope | Bypass:
     """Judge a call; `arguments` are what it was given beside entity, ident and options.
 
@@ -115,6 +121,7 @@ def decide(
     NotYetKnown where one of these would decide.
     `awaits`: the caller is a coroutine, which asks the store by itself; raises NotYetKnown, and
     has done nothing, where something may have to wait for the database, which takes a greenlet.
+    `shard`: the identity token of what is looked up, in a ShardedSession.
 
     Raises ConfigurationError for options that cannot be meant, and whatever the session's own
     flush raises.
@@ -130,7 +137,7 @@ def decide(
         return reason
     if plan.blocked is not None:
         return plan.blocked
-    if _sqlalchemy.finds_identities_itself(type(session)):
+    if shard is None and _sqlalchemy.finds_identities_itself(type(session)):
         return Bypass.SESSION_CLASS
     if not awaits and not bridge.reachable(cache.stores):
         if not only_asking:
@@ -140,7 +147,7 @@ def decide(
         return Bypass.ORM_HOOK
     if awaits and (routes(session) or not _sqlalchemy.begins_quietly(session)):
         raise NotYetKnown
-    bind = bind_for(session, plan.mapper)
+    bind = bind_for(session, plan.mapper, shard)
     if awaits and cache.sites.of(bind.dialect).database is None:
         raise NotYetKnown
     if only_asking:
@@ -151,7 +158,10 @@ def decide(
         active = _sqlalchemy.autobegin(session)
     if not active:
         return Bypass.INACTIVE
-    return _at_bind(cache, binding, session, plan, options, bind, only_asking, awaits)
+    scope = _at_bind(cache, binding, session, plan, options, bind, only_asking, awaits)
+    if shard is not None and type(scope) is Scope:
+        return msgspec.structs.replace(scope, shard=shard)
+    return scope
 
 
 def _at_bind(

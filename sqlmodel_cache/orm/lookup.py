@@ -18,7 +18,7 @@ from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.latency import Timed
-from sqlmodel_cache.orm import _sqlalchemy, bridge
+from sqlmodel_cache.orm import _sqlalchemy, bridge, shards
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import Row, capturing, listens_alone
 from sqlmodel_cache.orm.checking import compare
@@ -83,6 +83,18 @@ def _get(
         # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.
         return original(session, entity, ident, **kwargs)
     scope = decide(cache, binding, session, plan, options, kwargs)
+    token = None
+    if scope is Bypass.SESSION_CLASS or scope is Bypass.IDENTITY_TOKEN:
+        token = shards.token_of(session, plan.mapper, pk, options, kwargs.get("identity_token"))
+        if token is not None:
+            if (
+                plan.steps
+                or kwargs.get("options")
+                or _sqlalchemy.knows(session, (plan.identity_class, pk, token))
+            ):
+                return original(session, entity, ident, **kwargs)
+            rest = {name: value for name, value in kwargs.items() if name != "identity_token"}
+            scope = decide(cache, binding, session, plan, options, rest, shard=token)
     # `type(...) is` on the way to a hit: `isinstance` takes a detour by an enum's metaclass.
     if type(scope) is not Scope:
         assert isinstance(scope, Bypass)
@@ -100,6 +112,8 @@ def _get(
     load_options = kwargs.get("options") if kwargs else None
     if plan.steps or load_options:
         made_of = partial(hydrated, place=root_place(plan, options, load_options))
+    elif token is not None:
+        made_of = partial(hydrated, shard=token)
     load = partial(original, session, entity, ident, **kwargs)
     return look_up(scope, entry, pk, load, made_of, is_none)
 
@@ -157,7 +171,7 @@ def _recheck(
     is_empty: Callable[[Any], bool],
 ) -> Any:
     """Return what `load` loads, and compare its row with what was found."""
-    with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
+    with capturing(scope.session, scope.reader, frozenset((pk,)), scope.shard) as capture:
         loaded = load()
     compare(scope, entry, found, NO_SUCH_ROW if is_empty(loaded) else capture.rows.get(pk))
     return loaded
@@ -173,7 +187,7 @@ def _fill(
     """Return what `load` loads, and store its row."""
     with scope.cache.flights.leading(held.entry.value):
         try:
-            with capturing(scope.session, scope.reader, frozenset((pk,))) as capture:
+            with capturing(scope.session, scope.reader, frozenset((pk,)), scope.shard) as capture:
                 loaded = load()
         except Exception:
             settle(scope, held, None)
@@ -212,7 +226,11 @@ def _end_of(outcome: read.Hit | read.Miss) -> tuple[object, read.Held | None]:
 
 
 def hydrated(
-    session: Session, found: object, load: Callable[[], Any], place: Place | None = None
+    session: Session,
+    found: object,
+    load: Callable[[], Any],
+    place: Place | None = None,
+    shard: Any = None,
 ) -> Any:
     """Return the instance that a hit stands for; `load` is for one that is here already."""
     if found is NO_ROW:
@@ -220,7 +238,7 @@ def hydrated(
     assert type(found) is Found
     if found.partial_row and _sqlalchemy.in_greenlet():
         return load()  # an attribute that loads on access would raise MissingGreenlet
-    key = (found.hydrator.identity_class, found.identity, None)
+    key = (found.hydrator.identity_class, found.identity, shard)
     if _sqlalchemy.knows(session, key):
         return load()  # asked for by another spelling of its key
     hydrator = found.hydrator
@@ -263,7 +281,7 @@ def _seal(scope: Scope, held: read.Held, row: Row) -> tuple[bytes, int] | None:
         # not reach what is remembered of 'bob'.
         # And a subclass knows nothing of rows that are its siblings' or its base's.
         plan = scope.reader.plan
-        knows = scope.reader.pk.safe_in_sql and plan.mapper is plan.root
+        knows = scope.reader.pk.safe_in_sql and plan.mapper is plan.root and scope.shard is None
         ttl = config.negative_ttl or 0 if knows else 0
     if ttl == 0 or not scope.may_fill():
         return None
