@@ -69,10 +69,8 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
         return
     wrap_dialect(connection.dialect)
     ledger = open_ledger(connection)
-    if Effect.COMMIT_PREPARED in effect:
-        if ledger.publishing:  # the dialect's own, between fence and release
-            return
-        durable = ledger.everything = True
+    if Effect.COMMIT_PREPARED in effect and ledger.publishing:
+        return  # the dialect's own, between fence and release
     writes = bool(effect & _WRITES) or whole is not None
     if writes or Effect.COMMIT in effect:  # others may have to be a transaction's first statement
         open_for_write(connection)
@@ -81,6 +79,8 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
         ledger.frames.wrote = True
         for table in whole:
             ledger.frames.touch_table(table)
+    if Effect.COMMIT_PREPARED in effect:  # after what was there before has been settled
+        durable = ledger.everything = True
     if Effect.ANYTHING in effect:
         ledger.everything = True
         _warn_of_text(statement)

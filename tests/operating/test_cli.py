@@ -122,8 +122,8 @@ def test_watch_nobody(run: Callable[..., Result]) -> None:
 def test_models(run: Callable[..., Result]) -> None:
     """Those of a module, with their settings."""
     assert "operate_hero" in said(run("models", "tests.operating.models"))
-    found = {row["model"]: row for row in parsed(run("models", "tests.operating.models", "--json"))}
-    assert found["Hero"] | {} == {
+    found = {row["table"]: row for row in parsed(run("models", "tests.operating.models", "--json"))}
+    assert found["operate_hero"] == {
         "model": "Hero", "table": "operate_hero", "ttl": 60, "negative_ttl": None, "blocked": None,
     }  # fmt: skip
 
