@@ -54,7 +54,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
     (  # tools stand on api
         "instrumentation.metrics", "instrumentation.prometheus_files", "instrumentation.prometheus",
         "instrumentation", "cli.show", "cli.target", "cli.fleet", "cli.entries", "cli.doctor",
-        "cli.app", "cli", "__main__",
+        "cli.app", "cli", "__main__", "dashboard.history", "dashboard.picture", "dashboard.app",
+        "dashboard",
     ),
 )
 # fmt: on

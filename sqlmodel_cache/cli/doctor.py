@@ -12,7 +12,6 @@ import typer
 from sqlmodel_cache import clock
 from sqlmodel_cache.causes import CAUSES
 from sqlmodel_cache.cli import show
-from sqlmodel_cache.cli.entries import plans
 from sqlmodel_cache.cli.fleet import NOBODY
 from sqlmodel_cache.cli.target import (
     DEFAULT_PREFIX,
@@ -25,7 +24,7 @@ from sqlmodel_cache.cli.target import (
 )
 from sqlmodel_cache.errors import CacheError
 from sqlmodel_cache.events import Bypass
-from sqlmodel_cache.orm.plan import SURPRISING
+from sqlmodel_cache.orm.plan import SURPRISING, plans
 from sqlmodel_cache.stats import ModelStats, Stats, merge
 from sqlmodel_cache.transport.bulletin import collect
 from sqlmodel_cache.transport.failures import explain, is_store_failure

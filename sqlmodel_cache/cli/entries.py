@@ -32,10 +32,10 @@ from sqlmodel_cache.cli.target import (
 )
 from sqlmodel_cache.codec.envelope import number_of
 from sqlmodel_cache.keys import LAYOUT, Shard
-from sqlmodel_cache.orm import _sqlalchemy, bridge, explicit
+from sqlmodel_cache.orm import bridge, explicit
 from sqlmodel_cache.orm.inspection import EntryReport, look
 from sqlmodel_cache.orm.many import get_many
-from sqlmodel_cache.orm.plan import Plan, plan_of
+from sqlmodel_cache.orm.plan import Plan, plan_of, plans
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import new_token
 
@@ -59,12 +59,6 @@ def models(modules: Modules, as_json: Json = False) -> None:
     columns = ("model", "table", "ttl", "negative_ttl", "never cached because")
     lines = (["-" if one is None else one for one in row.values()] for row in rows)
     return show.console().print(show.table(f"{len(rows)} cached models", columns, lines))
-
-
-def plans() -> list[Plan]:
-    """Return the plans of every mapped class that opted in."""
-    found = (plan_of(mapper.class_) for mapper in _sqlalchemy.all_mappers())
-    return sorted((plan for plan in found if plan is not None), key=lambda plan: plan.name)
 
 
 def _described(plan: Plan) -> dict[str, Any]:

@@ -116,6 +116,12 @@ def plan_of(entity: Any) -> Plan | None:
     return made
 
 
+def plans() -> list[Plan]:
+    """Return the plans of every mapped class that opted in, by name."""
+    found = (plan_of(mapper.class_) for mapper in _sqlalchemy.all_mappers())
+    return sorted((plan for plan in found if plan is not None), key=lambda plan: plan.name)
+
+
 def compile_plan(mapper: Mapper[Any]) -> Plan | None:
     """Work out everything about `mapper` that no call can change."""
     config = config_of(mapper.class_)

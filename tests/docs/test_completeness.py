@@ -11,6 +11,7 @@ import sqlmodel_cache
 from sqlmodel_cache import CacheConfig, CacheError, SQLModelCache, cached_sessionmaker
 from sqlmodel_cache.causes import CAUSES
 from sqlmodel_cache.config import Configuration
+from sqlmodel_cache.dashboard import cache_dashboard
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm.options import KNOWN
 from sqlmodel_cache.stats import Stats
@@ -115,6 +116,14 @@ def test_every_url_option_is_described() -> None:
     for scheme, options in _OPTIONS.items():
         assert f"{scheme}://" in section
         assert set(options) <= named
+
+
+def test_every_parameter_of_the_dashboard_is_described() -> None:
+    """Names as the signature has them."""
+    operating = (ROOT / "docs" / "operating.md").read_text("utf-8")
+    assert first_column("Dashboard", operating) == list(
+        inspect.signature(cache_dashboard).parameters
+    )
 
 
 def test_every_dependency_has_its_reason() -> None:

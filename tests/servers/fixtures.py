@@ -7,7 +7,7 @@ looked for when the first test asks for it.
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -15,6 +15,7 @@ import pymysql
 import pytest
 import redis
 
+from tests.servers.browser import Browser
 from tests.servers.choice import AskedFor, Unavailable, given_url, wheels_only
 from tests.servers.databases import (
     MARIADB_USUAL,
@@ -102,6 +103,13 @@ def mariadb_url() -> Iterator[str]:
     """URL (pymysql) of an empty MariaDB database."""
     with ExitStack() as stack:
         yield _obtain("MariaDB", lambda: _mariadb(stack))
+
+
+@pytest.fixture
+def browser() -> Iterator[Browser]:
+    """Yield a headless Chromium with one page."""
+    with closing(_obtain("Chromium", Browser)) as made:
+        yield made
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

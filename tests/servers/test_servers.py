@@ -11,6 +11,8 @@ import redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from tests.servers.browser import VARIABLE as CHROMIUM
+from tests.servers.browser import find_chromium
 from tests.servers.choice import SERVERS, AskedFor, Unavailable, given_url, wheels_only
 from tests.servers.databases import async_url, postgres_database
 from tests.servers.postgres import PostgresServer, libpq_url
@@ -168,3 +170,13 @@ def test_missing_server(monkeypatch):
     monkeypatch.setenv(SERVERS, "docker")
     with pytest.raises(AskedFor, match="docker"):
         wheels_only()
+
+
+def test_a_browser_that_is_wanting(monkeypatch):
+    """Is a skip, or a failure where somebody asked for it."""
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(Unavailable):
+        find_chromium()
+    monkeypatch.setenv(CHROMIUM, "/nowhere/chromium")
+    with pytest.raises(AskedFor, match="/nowhere"):
+        find_chromium()
