@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Mode, Namespace
 from sqlmodel_cache.events import Observer
-from sqlmodel_cache.orm import activation, explicit, options, sessions
+from sqlmodel_cache.orm import activation, explicit, options, sessions, switching
 from sqlmodel_cache.orm.explain import Explanation, aexplain, explain
 from sqlmodel_cache.stats import Stats
 
@@ -161,6 +161,41 @@ class SQLModelCache:
     async def aclear(cls, *, bind: Any = None) -> None:
         """Like `clear`, for async transports; `bind` may be async too."""
         await explicit.arun(await explicit.ain(explicit.forget_all, bind=bind))
+
+    @classmethod
+    def switch_off(cls, *models: type) -> None:
+        """Stop reads from the cache in every process of the deployment, within seconds.
+
+        Args:
+            models: cached classes, with everything that lives in their tables; none: everything.
+
+        Writes go on invalidating. Each process looks every two seconds, with a lookup of its own.
+        Lasts until `switch_on`, or until the store loses it.
+
+        Raises UnavailableError if the store cannot be asked: it says what to do then.
+        UnsupportedError if it is one with only `get`, `set` and `delete`.
+        """
+        switching.switch(models, off=True)
+
+    @classmethod
+    def switch_on(cls, *models: type) -> None:
+        """Take `switch_off` back. What was off begins empty: its epochs are renewed.
+
+        Args:
+            models: cached classes; none: all that is off. A model that is off with everything
+                stays so. Raises as `switch_off` does.
+        """
+        switching.switch(models, off=False)
+
+    @classmethod
+    async def aswitch_off(cls, *models: type) -> None:
+        """Like `switch_off`, for async transports."""
+        await switching.aswitch(models, off=True)
+
+    @classmethod
+    async def aswitch_on(cls, *models: type) -> None:
+        """Like `switch_on`, for async transports."""
+        await switching.aswitch(models, off=False)
 
 
 activation.guard()

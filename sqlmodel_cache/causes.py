@@ -78,6 +78,10 @@ CAUSES: Final[dict[Bypass, Cause]] = {
         "mode='shadow': the database answers, and the cache is compared with it",
         "set mode='on' when the counts are as you want them",
     ),
+    Bypass.SWITCHED_OFF: Cause(
+        "somebody switched the cache off for the whole deployment",
+        "SQLModelCache.switch_on(), or the command `sqlmodel-cache on`",
+    ),
     Bypass.SAMPLE: Cause(
         "it was not one of the share of lookups that `sample` lets in", "raise sample"
     ),

@@ -56,6 +56,7 @@ class Bypass(enum.StrEnum):
     QUEUED = "invalidation_queued"  # written, and the store has not been told yet
     INVALIDATE = "mode_invalidate"  # mode="invalidate": nobody reads
     SHADOW = "mode_shadow"  # it was in the store; the database answered, and was compared
+    SWITCHED_OFF = "switched_off"  # SQLModelCache.switch_off(), in whatever process
     SAMPLE = "not_sampled"  # not one of the share that `sample` lets in
     QUERY = "query_cache"  # cache=True on a select(): not cached yet
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 LAYOUT = "v1"
 SHARDS = 8  # a power of two, part of the layout
 
+_EPOCH = re.compile(rf"(?P<head>[^{{}}]+:{LAYOUT}:{{[^:{{}}]+:(?P<table>[^:{{}}]+):\d+}})!epoch")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]")
 
 
@@ -39,6 +40,24 @@ def bulletin_board(prefix: str) -> str:
     No namespace can be called so: `escape` leaves no `!`.
     """
     return f"{prefix}:{LAYOUT}:{{!stats}}"
+
+
+def epochs(prefix: str) -> tuple[str, str]:
+    """Return how the keys of all epochs under a prefix begin and end."""
+    return f"{prefix}:{LAYOUT}:{{", "}!epoch"
+
+
+def shards_in(keys: Iterable[str]) -> Iterator[tuple[str, Shard]]:
+    """Yield (table as `escape` has it, shard) of those keys that are epochs'."""
+    for key in keys:
+        found = _EPOCH.fullmatch(key)
+        if found is not None:
+            yield found["table"], Shard(found["head"])
+
+
+def switchboard(prefix: str) -> str:
+    """Return the key of the hash that names what is switched off for everybody."""
+    return f"{prefix}:{LAYOUT}:{{!switch}}"
 
 
 @dataclass(frozen=True, slots=True)

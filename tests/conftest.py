@@ -49,6 +49,8 @@ def unconfigured() -> Iterator[None]:
 
     That a process writes without one is said once: where, would be a matter of the tests' order.
     """
+    if switch := sys.modules.get("sqlmodel_cache.orm.switch"):
+        vars(switch)["PAUSE"] = 3600.0  # the first lookup looks, and no other: tests count
     if state := sys.modules.get("sqlmodel_cache._state"):
         vars(state)["told_unconfigured"] = True
     yield

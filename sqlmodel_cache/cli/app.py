@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from sqlmodel_cache.cli import doctor, entries, fleet
+from sqlmodel_cache.cli import doctor, entries, fleet, switching
 
 app = typer.Typer(
     help="Look after the cache of a deployment. Exit codes: 0 all is well, 1 a problem was found,"
@@ -22,3 +22,5 @@ app.command("inspect")(entries.inspect_entry)
 app.command()(entries.warm)
 app.command()(entries.invalidate)
 app.command()(entries.clear)
+app.command()(switching.off)
+app.command()(switching.on)

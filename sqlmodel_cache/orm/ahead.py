@@ -113,6 +113,8 @@ async def _answer(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callabl
         counters.fail(begun)
         logger.debug("a lookup failed: %s", error)
         return await _sqlalchemy.greenlet_spawn(load)
+    if begun >= scope.cache.switch.due:
+        await scope.cache.switch.alook()
     found = scope.reader.read(entry, reply)
     if found is read.MISS:
         return await _sqlalchemy.greenlet_spawn(

@@ -17,6 +17,7 @@ from sqlmodel_cache.orm.namespace import Database, identify, is_replica
 from sqlmodel_cache.orm.owned import Owned
 from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
+from sqlmodel_cache.orm.switch import Switch
 from sqlmodel_cache.orm.tables import table_map
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
@@ -49,6 +50,7 @@ class Cache:
         self.flights = Flights()
         self.backlog = Backlog(self.stores, self._lost_for_good)
         self.sites = Sites(self)
+        self.switch = Switch(self.stores, config.key_prefix, self._switched)
         self._warned = False
         self._keyspaces: dict[tuple[str, str], KeySpace] = {}
         self._bulletin = self._publish() if config.publish_stats else None
@@ -113,6 +115,10 @@ class Cache:
             " process are in SQLModelCache.stats() only"
         )
         return None
+
+    def _switched(self) -> None:
+        for site in self.sites:
+            site.conduct()
 
     def _lost_for_good(self, number: int) -> None:
         self.tally.unattributed.lost += number
@@ -191,9 +197,19 @@ class Site:
             self._cache.config.converter,
             self._cache.tally.for_model(plan.name),
         )
-        made.conduct = conduct_of(self._cache.config, plan.config, self._cache.limit)
         self._readers[namespace, cls] = made
+        self._conduct(made)  # last: the switch may be turned meanwhile
         return made
+
+    def conduct(self) -> None:
+        """Work out again how lookups of each model go: the switch was turned."""
+        for reader in list(self._readers.values()):
+            self._conduct(reader)
+
+    def _conduct(self, reader: Reader) -> None:
+        cache = self._cache
+        off = cache.switch.is_off(reader.plan.table)
+        reader.conduct = conduct_of(cache.config, reader.plan.config, cache.limit, off=off)
 
 
 def _forget(keyspace: KeySpace) -> Steps[None]:

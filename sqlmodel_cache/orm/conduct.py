@@ -43,8 +43,15 @@ def limit_from_environment() -> Mode:
     )
 
 
-def conduct_of(config: Configuration, own: CacheConfig, limit: Mode) -> Conduct | None:
-    """Return how lookups of a model with the policy `own` go; None: they just use the cache."""
+def conduct_of(
+    config: Configuration, own: CacheConfig, limit: Mode, *, off: bool = False
+) -> Conduct | None:
+    """Return how lookups of a model with the policy `own` go; None: they just use the cache.
+
+    `off`: the whole deployment was told to leave it alone.
+    """
+    if off:
+        return Conduct(Bypass.SWITCHED_OFF, shadow=False, sample=0.0, verify=0.0)
     mode = config.mode if own.mode is None else own.mode
     mode = max(mode, limit, key=_STRICTNESS.__getitem__)
     sample = config.sample if own.sample is None else own.sample

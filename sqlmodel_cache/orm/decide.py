@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
-from sqlmodel_cache import _state
+from sqlmodel_cache import _state, clock
 from sqlmodel_cache.errors import ConfigurationError, UnavailableError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
@@ -230,7 +230,7 @@ def _at_bind(
         site.schemas.add(schema)
     watching = None
     if reader.conduct is not None:
-        drawn = _draw(reader, reader.conduct, only_asking, awaits)
+        drawn = _draw(cache, reader, reader.conduct, only_asking, awaits)
         if isinstance(drawn, Bypass):
             return drawn
         if drawn is not None:
@@ -239,9 +239,15 @@ def _at_bind(
 
 
 def _draw(
-    reader: Reader, conduct: Conduct, only_asking: bool, awaits: bool
+    cache: Cache, reader: Reader, conduct: Conduct | None, only_asking: bool, awaits: bool
 ) -> Watching | Bypass | None:
     """Decide how one lookup goes where that is no matter of course; None: it uses the cache."""
+    off = conduct is not None and conduct.bypass is Bypass.SWITCHED_OFF
+    if off and not (only_asking or awaits) and clock.real() >= cache.switch.due:
+        cache.switch.look()  # nobody else would notice that it is on again
+        conduct = reader.conduct
+    if conduct is None:
+        return None
     if conduct.bypass is not None:
         return conduct.bypass
     if only_asking:

@@ -147,6 +147,8 @@ def look_up(
         counters.fail(begun)
         logger.debug("a lookup failed: %s", error, extra={"cache_model": counters.name})
         return load()
+    if begun >= scope.cache.switch.due:
+        scope.cache.switch.look()
     if found is not read.MISS:
         if scope.watching is not None:
             scope.watching.count_found(begun)

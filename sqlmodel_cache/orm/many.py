@@ -141,6 +141,8 @@ def from_cache(
         if entries:
             hits, held = bridge.run(scope.cache.stores, _look_up_all(scope, entries))
             missed = len(entries) - len(hits)
+            if begun >= scope.cache.switch.due:
+                scope.cache.switch.look()
     except LeftAlone:
         for _ in entries:
             counters.bypass(Bypass.BREAKER)

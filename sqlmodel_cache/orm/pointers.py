@@ -141,6 +141,8 @@ def look_up_unique(
         counters.fail(begun)
         logger.debug("a lookup failed: %s", error)
         return None
+    if begun >= scope.cache.switch.due:
+        scope.cache.switch.look()
     if isinstance(outcome, read.Hit):
         if type(outcome.found) is Pointer:
             return _follow(scope, pointers, entry, text, outcome.found, load, result_of)

@@ -109,13 +109,31 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class Switches:
+    """Read which names stand on a switchboard; answered by `frozenset[str]`."""
+
+    board: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Put `name` on a switchboard (`off`), or take it away."""
+
+    board: str
+    name: str
+    off: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Wait:
     """Let `seconds` of real time pass. Performed by the driver, never by the store."""
 
     seconds: float
 
 
-Op: TypeAlias = Get | GetMany | Inspect | Lease | Fill | Abandon | Fence | Release | Wait
+Op: TypeAlias = (
+    Get | GetMany | Inspect | Lease | Fill | Abandon | Fence | Release | Switches | Turn | Wait
+)
 
 
 class Kept:

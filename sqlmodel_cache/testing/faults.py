@@ -28,6 +28,8 @@ from sqlmodel_cache.protocol.ops import (
     Lease,
     Op,
     Release,
+    Switches,
+    Turn,
 )
 from sqlmodel_cache.transport.breaker import Pass
 from sqlmodel_cache.transport.stores import open_stores
@@ -44,6 +46,8 @@ _KINDS: Final[dict[type, str]] = {
     Abandon: "abandon",
     Fence: "fence",
     Release: "release",
+    Switches: "switch",
+    Turn: "switch",
 }
 _EVERY: Final = ("get", "lease", "fill", "abandon", "fence", "release")
 _TELLING: Final = ("fill", "abandon", "fence", "release")  # a store can lose what it was told
@@ -133,7 +137,9 @@ class FaultyTransport:
     @contextmanager
     def partition(self) -> Iterator[None]:
         """Be out of reach while the block runs, then in reach again: every operation fails."""
-        fault = _Fault(_EVERY, float("inf"), lambda op: _Step(None, error=ConnectionError))
+        fault = _Fault(
+            (*_EVERY, "switch"), float("inf"), lambda op: _Step(None, error=ConnectionError)
+        )
         with self._lock:
             self._faults.insert(0, fault)
         try:
@@ -174,7 +180,8 @@ class FaultyTransport:
         """Note an operation, and return what the script has in its place. For our two faces."""
         kind = _KINDS[type(op)]
         with self._lock:
-            self.asked.append(kind)
+            if kind != "switch":  # asked when it is time: no script could count on it
+                self.asked.append(kind)
             self._faults = [fault for fault in self._faults if fault.left > 0]
             for fault in self._faults:
                 if kind in fault.kinds:

@@ -16,15 +16,20 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from sqlmodel_cache.protocol.ops import Fence, Get, GetMany, Op, Release, Reply
 from sqlmodel_cache.transport.clients import is_cluster, vet
 from sqlmodel_cache.transport.commands import (
+    PER_PIPELINE,
     Command,
     is_unknown_script,
+    matching,
     plan,
     plan_together,
+    unlinking,
     with_source,
 )
 from sqlmodel_cache.transport.runs import ANY, judged, marked
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from redis.asyncio import Redis
 
 Passenger: TypeAlias = "tuple[Op, asyncio.Future[Any]]"
@@ -95,6 +100,21 @@ class RedisAsyncTransport:
             return judged(what.read(replies), runs)
         finally:
             self._under_way -= 1
+
+    async def sweep(self, begin: str, end: str = "") -> AsyncIterator[list[str]]:
+        """Yield the keys that begin and end so, as `RedisSyncTransport.sweep` does."""
+        batch: list[str] = []
+        async for key in self._client.scan_iter(match=matching(begin, end), count=PER_PIPELINE):
+            batch.append(key.decode())
+            if len(batch) == PER_PIPELINE:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    async def unlink(self, keys: Sequence[str]) -> int:
+        """Remove keys, which may lie in any slots; return how many there were."""
+        return sum([(await self._send([command]))[0][0] for command in unlinking(keys)])
 
     def _board(self, op: Op) -> asyncio.Future[Any]:
         loop = asyncio.get_running_loop()

@@ -23,6 +23,8 @@ from sqlmodel_cache.protocol.ops import (
     Release,
     Reply,
     Sight,
+    Switches,
+    Turn,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +103,13 @@ class AsyncBasicTransport:
 def _without_store(op: Op) -> Any:
     if isinstance(op, Lease):
         return Granted(NO_EPOCH, op.token)
+    if isinstance(op, Switches):
+        return frozenset()
+    if isinstance(op, Turn):
+        raise UnsupportedError(
+            "a transport with only get, set and delete has no switch for a whole deployment; set"
+            " SQLMODEL_CACHE_MODE=invalidate and restart the processes"
+        )
     assert isinstance(op, Abandon | Fence | Release), op
     return None
 

@@ -8,6 +8,7 @@ with their source, which is harmless: every operation may be repeated.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -31,6 +32,8 @@ from sqlmodel_cache.protocol.ops import (
     Release,
     Reply,
     Sight,
+    Switches,
+    Turn,
 )
 
 T = TypeVar("T")
@@ -40,6 +43,7 @@ EPOCH_LIFE: Final = 30 * 24 * 3600 * 1000  # milliseconds; every lease renews it
 PER_PIPELINE: Final = 500  # rows: one round trip
 PER_SCRIPT: Final = 100  # rows: well below a millisecond of the server's only thread
 
+_GLOB: Final = re.compile(r"([*?\[\]\\^])")
 _LUA: Final = files("sqlmodel_cache.transport") / "lua"
 _PRELUDE: Final = (_LUA / "prelude.lua").read_text("ascii")
 
@@ -120,6 +124,20 @@ def with_source(commands: Iterable[Command]) -> list[Command]:
     ]
 
 
+def matching(begin: str, end: str) -> str:
+    """Return the pattern of SCAN for keys that begin and end so."""
+    begin, end = (_GLOB.sub(r"\\\1", part) for part in (begin, end))
+    return f"{begin}*{end}"
+
+
+def unlinking(keys: Sequence[str]) -> Iterator[Command]:
+    """Yield commands that remove keys, each within one slot."""
+    slots: dict[str, list[str]] = {}
+    for key in keys:
+        slots.setdefault(key.partition("}")[0], []).append(key)
+    return (("UNLINK", *part) for group in slots.values() for part in _chunks(group, PER_SCRIPT))
+
+
 def is_unknown_script(error: object) -> bool:
     """Tell whether what a client raised, or returned, is the server's NOSCRIPT."""
     return type(error).__name__ == "NoScriptError"
@@ -194,6 +212,22 @@ def _release(op: Release, _cluster: bool) -> Plan:
     return _writes(op, (op.writer,), RELEASE, MODEL_RELEASE)
 
 
+def _switches(op: Switches, _cluster: bool) -> Plan:
+    # Some clients make a dict of the reply. HKEYS would ask for one more right of an account.
+    return _single(
+        ("HGETALL", op.board),
+        lambda found: frozenset(
+            name.decode() for name in (found if isinstance(found, dict) else found[::2])
+        ),
+    )
+
+
+def _turn(op: Turn, _cluster: bool) -> Plan:
+    if op.off:
+        return _single(("HSET", op.board, op.name, 1), _nothing)
+    return _single(("HDEL", op.board, op.name), _nothing)
+
+
 def _writes(op: Fence | Release, args: tuple[object, ...], rows: Script, model: Script) -> Plan:
     calls = [
         (len(part), rows([key for e in part for key in (e.value, e.lock)], *args))
@@ -239,4 +273,6 @@ _PLANNERS: Final[dict[type, Callable[[Any, bool], Plan]]] = {
     Abandon: _abandon,
     Fence: _fence,
     Release: _release,
+    Switches: _switches,
+    Turn: _turn,
 }

@@ -34,12 +34,14 @@ from sqlmodel_cache.protocol.ops import (
     Release,
     Reply,
     Sight,
+    Switches,
+    Turn,
 )
 from sqlmodel_cache.transport.forks import tell_of_forks
 from sqlmodel_cache.transport.runs import ANY
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from sqlmodel_cache.keys import Entry
 
@@ -68,6 +70,7 @@ class MemoryTransport:
     _values: OrderedDict[str, Kept]
     _locks: dict[str, dict[Any, Any]]
     _epochs: dict[str, bytes]
+    _boards: dict[str, frozenset[str]]
     _sweep_at: int
     _last_made: int
 
@@ -105,6 +108,18 @@ class MemoryTransport:
         with self._lock:
             for key in keys:
                 self._values.pop(key, None)
+
+    def sweep(self, begin: str, end: str = "") -> Iterator[list[str]]:
+        """Yield the keys of values and epochs that begin and end so."""
+        with self._lock:
+            keys = [*self._values, *self._epochs]
+        if found := [key for key in keys if key.startswith(begin) and key.endswith(end)]:
+            yield found
+
+    def unlink(self, keys: Sequence[str]) -> int:
+        """Remove values; return how many there were."""
+        with self._lock:
+            return sum(self._values.pop(key, None) is not None for key in keys)
 
     # The full contract
 
@@ -233,6 +248,14 @@ class MemoryTransport:
                 self._drop(shard.epoch_lock, op.writer)
                 self._fenced(shard.epoch_lock, at)
 
+    def _switches(self, op: Switches) -> frozenset[str]:
+        return self._boards.get(op.board, frozenset())
+
+    def _turn(self, op: Turn) -> None:
+        with self._lock:
+            names = self._boards.get(op.board, frozenset())
+            self._boards[op.board] = names | {op.name} if op.off else names - {op.name}
+
     # Under the lock
 
     def _put(self, key: str, value: bytes, ttl: float) -> bool:
@@ -303,6 +326,7 @@ class MemoryTransport:
         self._values = OrderedDict()
         self._locks = {}
         self._epochs = {}
+        self._boards = {}
         self._sweep_at = _SWEEP_FROM
         self._last_made = 0
 
@@ -319,4 +343,6 @@ _STEPS: Final[dict[type, Callable[[MemoryTransport, Any], Any]]] = {
     Abandon: MemoryTransport._abandon,
     Fence: MemoryTransport._fence,
     Release: MemoryTransport._release,
+    Switches: MemoryTransport._switches,
+    Turn: MemoryTransport._turn,
 }

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from sqlmodel_cache.transport.forks import tell_of_forks
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 
     from sqlmodel_cache.protocol.ops import Op
     from sqlmodel_cache.transport.async_lines import RedisAsyncLineTransport
@@ -75,6 +75,15 @@ class PerLoopTransport:
         tenant = self._tenants.get(asyncio.get_running_loop())
         transport = tenant.transport if tenant is not None else await self._here()
         return await transport.perform(op)
+
+    async def sweep(self, begin: str, end: str = "") -> AsyncIterator[list[str]]:
+        """Yield the keys that begin and end so, slice by slice."""
+        async for batch in (await self._here()).sweep(begin, end):
+            yield batch
+
+    async def unlink(self, keys: Sequence[str]) -> int:
+        """Remove keys; return how many there were."""
+        return await (await self._here()).unlink(keys)
 
     async def aclose(self) -> None:
         """Close the running loop's client in order, the others' as well as can be."""

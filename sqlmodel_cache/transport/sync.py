@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache.protocol.ops import Get, Op, Reply
 from sqlmodel_cache.transport.clients import is_cluster, vet
-from sqlmodel_cache.transport.commands import Command, is_unknown_script, plan, with_source
+from sqlmodel_cache.transport.commands import (
+    PER_PIPELINE,
+    Command,
+    is_unknown_script,
+    matching,
+    plan,
+    unlinking,
+    with_source,
+)
 from sqlmodel_cache.transport.runs import ANY, judged, marked
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from redis import Redis
 
 
@@ -71,6 +82,19 @@ class RedisSyncTransport:
         For what is not part of the protocol: counts that are published, questions of a doctor.
         """
         return self._send(list(commands))[0]
+
+    def sweep(self, begin: str, end: str = "") -> Iterator[list[str]]:
+        """Yield the keys that begin and end so, slice by slice, on every node of a Cluster.
+
+        By SCAN: what comes or goes meanwhile may be missed, and a key may come twice.
+        """
+        found = self._client.scan_iter(match=matching(begin, end), count=PER_PIPELINE)
+        while batch := [key.decode() for key in islice(found, PER_PIPELINE)]:
+            yield batch
+
+    def unlink(self, keys: Sequence[str]) -> int:
+        """Remove keys, which may lie in any slots; return how many there were."""
+        return sum(self._send([command])[0][0] for command in unlinking(keys))
 
     def _send_known(self, commands: list[Command]) -> tuple[list[Any], bytes]:
         try:

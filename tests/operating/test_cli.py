@@ -32,7 +32,18 @@ Result = Any  # Typer brings its own Click
 ROOT = Path(__file__).resolve().parents[2]
 HERO = "tests.operating.models:Hero"
 PAIR = "tests.operating.models:Pair"
-COMMANDS = ("stats", "watch", "doctor", "models", "inspect", "warm", "invalidate", "clear")
+COMMANDS = (
+    "stats",
+    "watch",
+    "doctor",
+    "models",
+    "inspect",
+    "warm",
+    "invalidate",
+    "clear",
+    "off",
+    "on",
+)
 
 
 @pytest.fixture
@@ -444,3 +455,24 @@ def test_doctor_examines_models(run: Callable[..., Result]) -> None:
     found = run("doctor", "tests.operating.blocked", "--json")
     assert "Crowd is never cached: a column_property() is a SQL expression" in found.output
     assert found.exit_code == 1
+
+
+def test_off_and_on(
+    run: Callable[..., Result], engine: Engine, redis_url: str, key_prefix: str
+) -> None:
+    """One model or everything, with no database at hand; other processes see it in the store."""
+    assert "Switched off: " in said(run("off", HERO, SQLMODEL_CACHE_DATABASE_URL=""))
+    assert parsed(run("off", "--json"))["off"][0] == "*"
+    assert "everything" in said(run("on", HERO))
+    SQLModelCache.configure(redis_url, key_prefix=key_prefix)
+    read(engine, Hero, 1)
+    read(engine, Hero, 1)
+    assert SQLModelCache.stats().models["Hero"].bypasses == {"switched_off": 1}
+    assert "Nothing is switched off" in said(run("on"))
+    assert parsed(run("on", "--json")) == {"off": []}
+
+
+def test_off_without_a_store(run: Callable[..., Result]) -> None:
+    """Says what can be done without one."""
+    out = said(run("off", SQLMODEL_CACHE_URL="redis://127.0.0.1:1"), code=1)
+    assert "SQLMODEL_CACHE_MODE=invalidate" in out

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from sqlmodel_cache.keys import Entry, KeySpace
+from sqlmodel_cache.keys import Entry, KeySpace, switchboard
 from sqlmodel_cache.protocol.ops import (
     Abandon,
     Fence,
@@ -25,6 +25,8 @@ from sqlmodel_cache.protocol.ops import (
     Release,
     Reply,
     Sight,
+    Switches,
+    Turn,
 )
 from sqlmodel_cache.testing.contract.store import StoreFixtures
 
@@ -367,6 +369,20 @@ class TransportContract(StoreFixtures):
         """Empty fences and releases are nothing to do."""
         assert store.perform(Fence(WRITER, (), (), LONG)) is None
         assert store.perform(Release(WRITER, (), ())) is None
+
+    def test_a_switchboard(self, store: Store, space: KeySpace) -> None:
+        """Names are put there and taken away, any number of times; boards do not mix."""
+        board = switchboard(space.shards[0].head.partition(":")[0])
+        assert store.perform(Switches(board)) == frozenset()
+        for name in ("hero", "*", "hero"):
+            store.perform(Turn(board, name, True))
+        assert store.perform(Switches(board)) == {"hero", "*"}
+        assert store.perform(Switches(f"{board}2")) == frozenset()
+        for name in ("hero", "hero", "absent"):
+            store.perform(Turn(board, name, False))
+        assert store.perform(Switches(board)) == {"*"}
+        store.perform(Turn(board, "*", False))
+        assert store.perform(Switches(board)) == frozenset()
 
 
 def _same_shard(space: KeySpace) -> Iterator[Entry]:
