@@ -43,6 +43,12 @@ class ModelStats:
         return self.hits + self.misses
 
     @property
+    def comparisons(self) -> tuple[int, ...]:
+        """The counts of `mode="shadow"` (same, different, unsure) and `verify`."""
+        shadow = (self.shadow_same, self.shadow_different, self.shadow_unsure)
+        return (*shadow, self.verified, self.inconsistent)
+
+    @property
     def hit_rate(self) -> float | None:
         """Share of `reads` that were hits, 0 to 1; None before the first."""
         return self.hits / self.reads if self.reads else None

@@ -40,6 +40,9 @@ def stats(url: Url = None, prefix: Prefix = None, as_json: Json = False) -> None
     if total.bypasses:
         worst = sorted(total.bypasses.items(), key=lambda item: -item[1])
         out.print(show.table("Bypasses", ("reason", "reads"), worst))
+    compared = show.comparisons(total)
+    if compared is not None:
+        out.print(compared)
     return None
 
 

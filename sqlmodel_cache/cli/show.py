@@ -85,3 +85,24 @@ def _row(name: str, model: ModelStats) -> tuple[object, ...]:
         f"{model.lost:,}",
         model.verdict,
     )
+
+
+def comparisons(stats: Stats) -> Table | None:
+    """Return what shadow mode and `verify` found, by model; None if nothing was compared."""
+    lines = [
+        (
+            name,
+            one.shadow_same,
+            one.shadow_different,
+            one.shadow_unsure,
+            one.verified,
+            one.inconsistent,
+            ", ".join(f"{column} {number}" for column, number in sorted(one.differing.items())),
+        )
+        for name, one in stats.models.items()
+        if any(one.comparisons)
+    ]
+    if not lines:
+        return None
+    columns = ("model", "same", "different", "unsure", "verified", "inconsistent", "columns")
+    return table("Compared with the database", columns, lines)

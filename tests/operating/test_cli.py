@@ -476,3 +476,25 @@ def test_off_without_a_store(run: Callable[..., Result]) -> None:
     """Says what can be done without one."""
     out = said(run("off", SQLMODEL_CACHE_URL="redis://127.0.0.1:1"), code=1)
     assert "SQLMODEL_CACHE_MODE=invalidate" in out
+
+
+def test_stats_tell_what_shadow_found(
+    run: Callable[..., Result], engine: Engine, redis_url: str, key_prefix: str
+) -> None:
+    """A table of its own, where anything was compared."""
+    SQLModelCache.configure(redis_url, key_prefix=key_prefix, publish_stats=True, mode="shadow")
+    read(engine, Hero, 1)
+    _state.active._bulletin.post()
+    assert "Compared" not in said(run("stats"))
+    read(engine, Hero, 1, times=2)
+    with engine.connect() as connection:
+        driver = connection.connection
+        driver.cursor().execute("UPDATE operate_hero SET name = 'Changed' WHERE id = 1")
+        driver.commit()
+    read(engine, Hero, 1)
+    _state.active._bulletin.post()
+    out = said(run("stats"))
+    assert "Compared with the database" in out
+    assert "name 1" in out
+    found = parsed(run("stats", "--json"))["stats"]["models"]["Hero"]
+    assert (found["shadow_same"], found["shadow_different"]) == (2, 1)
