@@ -141,6 +141,8 @@ def test_statement_facts(thing):
     assert _sqlalchemy.rows_of_values(insert(table).values([{"id": 1}, {"id": 2}])) == 2
     statement = update(table).values(name="x")
     assert _sqlalchemy.set_columns(statement, statement.compile()) == {"name"}
+    assert [*_sqlalchemy.values_given(statement)] == ["name"]
+    assert _sqlalchemy.values_given(update(table)) == {}
     inner = select(table.c.id).cte("inner")
     compiled = select(inner.c.id).compile(engine)
     assert [type(element) for element in _sqlalchemy.compiled_ctes(compiled)] == [

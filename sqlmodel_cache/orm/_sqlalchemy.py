@@ -236,9 +236,12 @@ def set_columns(update: Any, compiled: Any) -> set[str] | None:
     ordered = getattr(update, "_ordered_values", None)  # 2.0; 2.1 keeps the order in _values
     if ordered:
         return None
-    values = update._values or ()
-    named = {getattr(key, "key", key) for key in values}
-    return named | set(compiled.column_keys or ())
+    return {*values_given(update), *(compiled.column_keys or ())}
+
+
+def values_given(dml: Any) -> dict[str, Any]:
+    """Return what `values()` of one row says, by the names of columns. Not that of 2.0's order."""
+    return {getattr(key, "key", key): value for key, value in (dml._values or {}).items()}
 
 
 def other_tables_set(update: Any) -> list[Any]:

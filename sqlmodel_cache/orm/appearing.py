@@ -13,6 +13,7 @@ from typing import Any, Final
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.connection import Ledger
 from sqlmodel_cache.orm.keying import unique_codec
+from sqlmodel_cache.orm.rows import parameter_of
 from sqlmodel_cache.orm.tables import Root
 from sqlmodel_cache.orm.uniques import Unique
 
@@ -42,11 +43,12 @@ def touch_appearing(
         codec = unique_codec(root, unique, dialect)
         if not codec.safe_in_sql or not _concerns(unique, dml, sets):
             continue
+        names = [
+            _parameter(column, dml, compiled, sets) if not _is_in(column, again) else None
+            for column in unique.columns
+        ]
         for values in parameters:
-            found = [
-                _UNKNOWN if _is_in(column, again) else _value(column, values, sets)
-                for column in unique.columns
-            ]
+            found = [_UNKNOWN if name is None else values.get(name, _UNKNOWN) for name in names]
             if any(value is None for value in found):
                 continue  # NULL equals nothing
             known = all(value is not _UNKNOWN for value in found)
@@ -67,10 +69,10 @@ def _concerns(unique: Unique, dml: Any, sets: set[str] | None) -> bool:
     return any(_is_in(column, sets) for column in unique.columns)
 
 
-def _value(column: Any, values: Mapping[str, Any], sets: set[str] | None) -> Any:
+def _parameter(column: Any, dml: Any, compiled: Any, sets: set[str] | None) -> str | None:
     if sets is not None and not _is_in(column, sets):
-        return _UNKNOWN
-    return values.get(column.key, values.get(column.name, _UNKNOWN))
+        return None
+    return parameter_of(dml, column, compiled)
 
 
 def _is_in(column: Any, names: set[str]) -> bool:

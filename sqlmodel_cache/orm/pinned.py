@@ -85,7 +85,7 @@ def _in(
     types = pair.types if type(left) is Tuple else [pair]
     if any(type_ is not column.type for type_, column in zip(types, columns, strict=True)):
         return None
-    values = given.get(right.key, right.effective_value)
+    values = _given(right, given)
     try:
         rows = [tuple(v) for v in values] if type(left) is Tuple else [(v,) for v in values]
         unique = list(dict.fromkeys(rows))
@@ -112,6 +112,12 @@ def _value(bind: Any, given: Mapping[str, Any], column: Any) -> Any:
     """Return the value that goes to the database as `column`'s type, None if there is none."""
     if type(bind) is not BindParameter or bind.expanding or bind.type is not column.type:
         return None
+    return _given(bind, given)
+
+
+def _given(bind: BindParameter[Any], given: Mapping[str, Any]) -> Any:
     if bind.key in given:
         return given[bind.key]
-    return None if bind.required else bind.effective_value
+    if bind.required or (given and bind.unique):
+        return None  # or it is meant by the name that compiling gives it, such as id_1
+    return bind.effective_value

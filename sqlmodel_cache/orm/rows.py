@@ -63,13 +63,39 @@ def inserted(
     """Return the rows of an INSERT, None if their keys do not come from parameters."""
     if pk is None or insert.select is not None:
         return None
-    names = tuple(column.key for column in pk)
     number = _sqlalchemy.rows_of_values(insert)
     if not number:
-        return (names,)
+        row = tuple(parameter_of(insert, column, compiled) for column in pk)
+        return None if None in row else (row,)  # type: ignore[return-value]
+    if _is_nested(insert, compiled):
+        return None
+    names = tuple(column.key for column in pk)
     known = set(compiled.bind_names.values())
     first = tuple(f"{name}_m0" if f"{name}_m0" in known else name for name in names)
     return (first, *(tuple(f"{name}_m{n}" for name in names) for n in range(1, number)))
+
+
+def parameter_of(dml: Any, column: Column[Any], compiled: Any) -> str | None:
+    """Return the name of the parameter that an INSERT or UPDATE puts into a column.
+
+    None where it puts an expression there, or the name is not to be told: in the DML of a WITH,
+    a column's name is that of a parameter of the statement around it.
+    """
+    given = _sqlalchemy.values_given(dml)
+    for name in (column.key, column.name):
+        if name in given:
+            value = given[name]
+            if not isinstance(value, BindParameter):
+                return None
+            # By key: a value without a type is compiled as a copy that has the column's.
+            named = (spelt for bind, spelt in compiled.bind_names.items() if bind.key == value.key)
+            return next(named, None)
+    return None if _is_nested(dml, compiled) else column.key
+
+
+def _is_nested(dml: Any, compiled: Any) -> bool:
+    statement = compiled.statement
+    return dml is not statement and dml is not getattr(statement, "element", None)
 
 
 def keys_of(
