@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Mode, Namespace
 from sqlmodel_cache.events import Observer
-from sqlmodel_cache.orm import activation, explicit, options, sessions, switching
+from sqlmodel_cache.orm import activation, erasing, explicit, options, sessions, switching
 from sqlmodel_cache.orm.explain import Explanation, aexplain, explain
 from sqlmodel_cache.stats import Stats
 
@@ -39,6 +39,7 @@ class SQLModelCache:
         mode: Mode = "on",
         sample: float = 1.0,
         verify: float = 0.0,
+        max_ttl: int | None = None,
     ) -> None:
         """Configure the library. A second call replaces the first.
 
@@ -66,6 +67,8 @@ class SQLModelCache:
                 own mode comes first; `SQLMODEL_CACHE_MODE` limits both.
             sample: share of lookups that go by the mode, from 0 to 1; others use no cache.
             verify: share of hits, from 0 to 1, that the database answers too, as in shadow.
+            max_ttl: seconds after which no entry is left, whatever model or call want; None: no
+                limit.
 
         Raises ConfigurationError for values that cannot work.
         """
@@ -85,6 +88,7 @@ class SQLModelCache:
             mode,
             sample,
             verify,
+            max_ttl,
         )
         activation.activate(config)
 
@@ -151,6 +155,29 @@ class SQLModelCache:
     async def ainvalidate(cls, model: type, *keys: Any, bind: Any = None) -> None:
         """Like `invalidate`, for async transports; `bind` may be async too."""
         await explicit.arun(await explicit.ain(explicit.forget, model, keys, bind=bind))
+
+    @classmethod
+    def purge(cls, model: type, *keys: Any, bind: Any = None) -> int:
+        """Remove the bytes of `model`, or of its rows with these keys; return how many values.
+
+        For data-protection requests: `invalidate` makes entries unreadable and leaves them to
+        their TTL. Looks at every key under the prefix, in all namespaces, so it takes as long as
+        the store has keys. Delete the row first: a row that is there is stored again when read.
+
+        Args:
+            model: a cached class.
+            keys: primary keys, each as `session.get()` takes it; none: all rows.
+            bind: as for `invalidate`; needed with keys only.
+
+        Raises as `invalidate` does; UnsupportedError for a transport that cannot look through its
+        keys.
+        """
+        return erasing.purge(model, keys, bind)
+
+    @classmethod
+    async def apurge(cls, model: type, *keys: Any, bind: Any = None) -> int:
+        """Like `purge`, for async transports; `bind` may be async too."""
+        return await erasing.apurge(model, keys, bind)
 
     @classmethod
     def clear(cls, *, bind: Any = None) -> None:

@@ -94,10 +94,12 @@ class Configuration:
     mode: Mode = "on"
     sample: float = 1.0
     verify: float = 0.0
+    max_ttl: int | None = None
 
     def __post_init__(self) -> None:
         where = "configure()"
         check_seconds(where, "default_ttl", self.default_ttl, optional=False)
+        check_seconds(where, "max_ttl", self.max_ttl)
         for name in ("enabled", "hook_sessions", "trust_orm_hooks", "publish_stats"):
             _check_type(where, name, getattr(self, name), bool, "True or False")
         _check_choice(where, "consistency", self.consistency, ("strict", "eventual"))

@@ -21,6 +21,9 @@ LAYOUT = "v1"
 SHARDS = 8  # a power of two, part of the layout
 
 _EPOCH = re.compile(rf"(?P<head>[^{{}}]+:{LAYOUT}:{{[^:{{}}]+:(?P<table>[^:{{}}]+):\d+}})!epoch")
+_VALUE = re.compile(
+    rf"(?P<head>[^{{}}]+:{LAYOUT}:{{[^:{{}}]+:(?P<table>[^:{{}}]+):\w+}}):(?P<pk>.*)", re.DOTALL
+)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_.\-]")
 
 
@@ -45,6 +48,19 @@ def bulletin_board(prefix: str) -> str:
 def epochs(prefix: str) -> tuple[str, str]:
     """Return how the keys of all epochs under a prefix begin and end."""
     return f"{prefix}:{LAYOUT}:{{", "}!epoch"
+
+
+def values(prefix: str) -> tuple[str, str]:
+    """Return how the keys of all values under a prefix begin and end; others do so too."""
+    return f"{prefix}:{LAYOUT}:{{", ""
+
+
+def row_in(key: str) -> tuple[str, Entry | None]:
+    """Return (table as `escape` has it, entry) if `key` is that of a value, else ("", None)."""
+    found = _VALUE.fullmatch(key)
+    if found is None:
+        return "", None
+    return found["table"], Entry(Shard(found["head"]), found["pk"], key)
 
 
 def shards_in(keys: Iterable[str]) -> Iterator[tuple[str, Shard]]:

@@ -196,6 +196,35 @@ def invalidate(
         typer.echo(f"Forgotten: {what} of {cls.__name__}.")
 
 
+def purge(
+    model: Model,
+    keys: Keys = None,
+    url: Url = None,
+    database: Database = None,
+    prefix: Prefix = None,
+    as_json: Json = False,
+    yes: Yes = False,
+) -> None:
+    """Remove the bytes of rows, or of a whole model, from the store; says how many values.
+
+    Looks at every key under the prefix. A database is needed for rows only.
+    """
+    with problems():
+        cls = load_model(model)
+        configure(url, prefix)
+        idents = keys_of(cls, keys or [])
+        what = f"{len(idents)} rows" if idents else "every row"
+        _confirm(yes, f"Remove {what} of {cls.__name__} from the store?")
+        if idents:
+            number = in_database(database, lambda e: SQLModelCache.purge(cls, *idents, bind=e))
+        else:
+            number = SQLModelCache.purge(cls)
+    if as_json:
+        show.print_json({"model": cls.__name__, "rows": len(idents) or None, "removed": number})
+    else:
+        typer.echo(f"Removed: {number} values of {cls.__name__}.")
+
+
 def clear(url: Url = None, prefix: Prefix = None, as_json: Json = False, yes: Yes = False) -> None:
     """Forget every row of every model and database under the prefix."""
     with problems(), opened(url) as store:

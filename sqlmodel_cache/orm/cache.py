@@ -41,6 +41,7 @@ class Cache:
 
     def __init__(self, config: Configuration, *, renew: bool = False) -> None:
         self.config = config
+        self.max_ttl = 2**31 if config.max_ttl is None else config.max_ttl  # seconds
         self.limit = limit_from_environment()
         self.asks_sessions = callable(config.namespace)  # namespaces are known to sessions only
         self.renew = renew

@@ -139,7 +139,7 @@ def _ask(scope: Scope, pk: tuple[Any, ...]) -> Explanation:
     why = "It is not in the cache."
     if report.present:
         why = "What the cache has of it cannot be used."
-    ttl = 0 if report.fenced else scope.ttl
+    ttl = 0 if report.fenced else min(scope.ttl, scope.cache.max_ttl)
     return Explanation("miss", why, None, "", namespace, ttl, report)
 
 

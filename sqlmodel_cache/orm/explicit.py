@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import inspect
 from sqlalchemy.engine import Connection, Engine
@@ -24,6 +24,7 @@ from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
 from sqlmodel_cache.transport.drive import adrive
 
+T = TypeVar("T")
 _Work = list[tuple[Cache, Release]]
 _Meant = tuple[Cache, set[str], Site, Mapping[Any, Any] | None]
 
@@ -37,7 +38,7 @@ def active() -> Cache:
 
 def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
     """Return what must be released so that these rows (or all) of `model` are forgotten."""
-    mapper, roots = _roots_of(model)
+    mapper, roots = roots_of(model)
     work: _Work = []
     for cache, namespaces, site, translate in _sites(bind):
         entries: list[Entry] = []
@@ -58,7 +59,7 @@ def places(model: type, key: Any, bind: Any) -> Iterator[tuple[Cache, Any, str, 
 
     Raises ConfigurationError as `forget` does. Sends nothing but what tells which database it is.
     """
-    mapper, roots = _roots_of(model)
+    mapper, roots = roots_of(model)
     for cache, namespaces, site, translate in _sites(bind):
         for root in roots:
             for text in _texts(mapper, root, site, key, translate):
@@ -67,7 +68,8 @@ def places(model: type, key: Any, bind: Any) -> Iterator[tuple[Cache, Any, str, 
                     yield cache, site.dialect, namespace, entry
 
 
-def _roots_of(model: type) -> tuple[Mapper[Any], Sequence[Root]]:
+def roots_of(model: type) -> tuple[Mapper[Any], Sequence[Root]]:
+    """Return a cached class's mapper, and what its rows are called by; refuse any other."""
     mapper: Mapper[Any] | None = inspect(model, raiseerr=False)
     if not isinstance(mapper, Mapper):
         raise ConfigurationError(
@@ -106,11 +108,11 @@ def forget_all(bind: Any) -> _Work:
     return work
 
 
-async def ain(plan: Callable[..., _Work], *arguments: Any, bind: Any) -> _Work:
+async def ain(plan: Callable[..., T], *arguments: Any, bind: Any) -> T:
     """Call `plan` from a coroutine: there `bind` may be an async engine, connection or session."""
     if bind is None:
         return plan(*arguments, bind)
-    work: _Work = await _sqlalchemy.greenlet_spawn(plan, *arguments, bind)
+    work: T = await _sqlalchemy.greenlet_spawn(plan, *arguments, bind)
     return work
 
 

@@ -285,6 +285,7 @@ def _seal(scope: Scope, held: read.Held, row: Row) -> tuple[bytes, int] | None:
         plan = scope.reader.plan
         knows = scope.reader.pk.safe_in_sql and plan.mapper is plan.root and scope.shard is None
         ttl = config.negative_ttl or 0 if knows else 0
+    ttl = min(ttl, scope.cache.max_ttl)
     if ttl == 0 or not scope.may_fill():
         return None
     life = ttl * 1000

@@ -32,6 +32,11 @@ class Unique:
         return f"~{','.join(escape(column.name) for column in self.columns)}:"
 
 
+def is_pointer(text: str) -> bool:
+    """Tell whether the text of an entry is that of a unique key's value, and no primary key."""
+    return (text.partition(":")[2] if text.startswith("@") else text).startswith("~")
+
+
 def uniques_of(mapper: Mapper[Any], config: CacheConfig) -> tuple[Unique, ...]:
     """Return the unique keys of a mapper; those that cannot be are left out, see `check`."""
     found = (_unique(mapper, names) for names in _keys(config))

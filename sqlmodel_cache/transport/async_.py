@@ -105,7 +105,7 @@ class RedisAsyncTransport:
         """Yield the keys that begin and end so, as `RedisSyncTransport.sweep` does."""
         batch: list[str] = []
         async for key in self._client.scan_iter(match=matching(begin, end), count=PER_PIPELINE):
-            batch.append(key.decode())
+            batch.append(key.decode("utf-8", "replace"))
             if len(batch) == PER_PIPELINE:
                 yield batch
                 batch = []

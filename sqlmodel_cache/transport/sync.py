@@ -89,7 +89,7 @@ class RedisSyncTransport:
         By SCAN: what comes or goes meanwhile may be missed, and a key may come twice.
         """
         found = self._client.scan_iter(match=matching(begin, end), count=PER_PIPELINE)
-        while batch := [key.decode() for key in islice(found, PER_PIPELINE)]:
+        while batch := [key.decode("utf-8", "replace") for key in islice(found, PER_PIPELINE)]:
             yield batch
 
     def unlink(self, keys: Sequence[str]) -> int:

@@ -498,3 +498,14 @@ def test_stats_tell_what_shadow_found(
     assert "name 1" in out
     found = parsed(run("stats", "--json"))["stats"]["models"]["Hero"]
     assert (found["shadow_same"], found["shadow_different"]) == (2, 1)
+
+
+def test_purge(run: Callable[..., Result], engine: Engine, redis_url: str, key_prefix: str) -> None:
+    """A row, then a model; the second needs no database."""
+    SQLModelCache.configure(redis_url, key_prefix=key_prefix)
+    read(engine, Hero, 1)
+    read(engine, Hero, 2)
+    assert parsed(run("purge", HERO, "1", "--yes", "--json"))["removed"] == 1
+    out = said(run("purge", HERO, answer="y\n", SQLMODEL_CACHE_DATABASE_URL=""))
+    assert "Removed: 1 values of Hero" in out
+    assert run("purge", HERO, answer="n\n").exit_code == 1
