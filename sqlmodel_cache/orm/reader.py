@@ -41,7 +41,7 @@ from sqlmodel_cache.orm.tables import Root
 from sqlmodel_cache.protocol import read
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Mapper
+    from sqlalchemy.orm import ColumnProperty, Mapper
 
     from sqlmodel_cache.keys import Entry
     from sqlmodel_cache.protocol.ops import Reply
@@ -89,7 +89,10 @@ class Shape:
 
     def __init__(self, plan: Plan, view: View, dialect: Any, converter: Any) -> None:
         self.view = view
-        identity = f"{plan.table}/{view.mapper.class_.__module__}.{view.mapper.class_.__qualname__}"
+        cls = view.mapper.class_
+        # Two versions of an application may fill one attribute from different columns.
+        sources = "".join(_source(plan, prop) for prop in view.columns)
+        identity = f"{plan.table}/{cls.__module__}.{cls.__qualname__}{sources}"
         columns = [ColumnSpec(prop.key, prop.columns[0].type) for prop in view.columns]
         self.codec = RowCodec(columns, dialect, converter, identity=identity)
         order = [prop.key for prop in view.columns]
@@ -243,6 +246,14 @@ class Reader:
         along = tuple(step.prop.key for step in self.plan.steps if not step.quiet)
         hydrator = Hydrator(asked, wanted, None if straight else positions, along)
         self._by_fingerprint.setdefault(shape.codec.fingerprint, (shape, hydrator))
+
+
+def _source(plan: Plan, prop: ColumnProperty[Any]) -> str:
+    """Return where an attribute's values come from, if it is not the column of its own name."""
+    column = prop.columns[0]
+    name = getattr(column, "name", prop.key)
+    table = getattr(getattr(column, "table", None), "fullname", plan.table)
+    return "" if (name, table) == (prop.key, plan.table) else f";{prop.key}={table}.{name}"
 
 
 def _can_be_shared(value: object) -> bool:
