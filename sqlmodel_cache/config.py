@@ -114,6 +114,7 @@ class Configuration:
                 " (Redis Cluster hashes what stands between them), spaces or control characters"
             )
         check_namespace_setting(where, self.namespace)
+        _check_converter(where, self.converter)
         observers: object = self.observers
         if not (isinstance(observers, Sequence) and all(map(callable, observers))):
             raise ConfigurationError(
@@ -165,6 +166,17 @@ def _check_share(where: str, name: str, value: object) -> None:
     if type(value) not in (int, float) or not 0 <= value <= 1:  # type: ignore[operator]
         raise ConfigurationError(
             f"{where}: {name}={value!r} is not a share; use a number from 0 (none) to 1 (all)"
+        )
+
+
+def _check_converter(where: str, value: object) -> None:
+    if value is None:
+        return
+    from cattrs import BaseConverter
+
+    if not isinstance(value, BaseConverter):
+        raise ConfigurationError(
+            f"{where}: converter={value!r} is not valid; use a cattrs.Converter, or None"
         )
 
 

@@ -27,6 +27,7 @@ from sqlmodel_cache import SQLModelCache
 SEED = 42
 PAGES = 3_000  # of two reads each, per pass
 WRITES = 600
+PASSES = ("with an empty cache", "the same once more", "others after writes")
 CONTROL = 20
 TTL = 120  # seconds: what a demo leaves in somebody's Redis goes soon
 
@@ -57,10 +58,12 @@ def _together(console: Console, url: str) -> int:
     """Run several processes, on what the environment names or on what can be had here."""
     try:
         workers, seconds = int(os.environ["WORKERS"]), float(os.environ.get("SECONDS") or 4)
-        if workers < 1 or not 0 < seconds < 3600:
+        if workers < 2 or not 0 < seconds < 3600:
             raise ValueError
     except ValueError:
-        return _cannot(console, "WORKERS is a number of processes, SECONDS how long they work")
+        return _cannot(
+            console, "WORKERS is a number of processes, 2 or more; SECONDS how long they work"
+        )
     binary = None if url else server.find()
     if not url and binary is None:
         return _cannot(
@@ -91,10 +94,7 @@ def _run(console: Console, engine: Engine, second: Engine, file: Path) -> writes
         ids, countries = dataset.load(engine, _moves(bars, task))
         first, others = (reads.zipf(ids, PAGES, SEED + number) for number in range(2))
         passes = []
-        for name, pages in (
-            ("with an empty cache", first), ("the same once more", first),
-            (f"others, after {WRITES} writes", others),
-        ):  # fmt: skip
+        for name, pages in zip(PASSES, (first, first, others), strict=True):
             if pages is others:
                 task = bars.add_task("writing, and reading again", total=WRITES)
                 written = reads.zipf(ids, WRITES, SEED + 2)

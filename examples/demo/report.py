@@ -12,9 +12,10 @@ from examples.demo.writes import Proof
 _NOTES = """\
 [bold]What the numbers mean.[/] A read is one session.get() of a row with 8 columns; the time of \
 opening and closing a session for every two reads is in it. Both ways ran in this process, in \
-turns, over the same rows; a speed of 6 x is a sixth of the time. A SQLite file inside the process \
-is the [bold]hardest[/] database to be faster than: no network, no server, no other users. Times \
-differ from machine to machine; look at the speed, and at the SQL that was not sent.{store}"""
+turns, over the same rows; a speed of 6 x is a sixth of the time. SQL counts statements. A SQLite \
+file inside the process is the [bold]hardest[/] database to be faster than: no network, no server, \
+no other users. Times differ from machine to machine; look at the speed, and at the SQL that was \
+not sent.{store}"""
 
 _STALE = """\
 [bold]What stale means.[/] Each row has one process that writes it. When its commit() has \
@@ -29,7 +30,7 @@ def show_reads(console: Console, rows: list[tuple[str, Pass]]) -> None:
     table = _table(console, "Reads: the same ones without the cache and with it")
     table.add_column("what was read", no_wrap=True)
     for name in (
-        "reads", "from the\ncache", "SQL sent\nwithout", "SQL sent\nwith", "µs/read\nwithout",
+        "reads", "from\ncache", "SQL\nwithout", "SQL\nwith", "µs/read\nwithout",
         "µs/read\nwith", "speed",
     ):  # fmt: skip
         table.add_column(name, justify="right", no_wrap=True)

@@ -104,7 +104,7 @@ def _hesitate(random: Random) -> Any:
     """Stop now and then between the database's answer and what is made of it, as machines do."""
 
     def on_load(instance: object, context: object) -> None:
-        if random.random() < 0.2:
+        if context is not None and random.random() < 0.2:  # None: an object made of a hit
             time.sleep(random.random() * 0.02)
 
     return on_load

@@ -23,6 +23,7 @@ from sqlmodel_cache.cli.target import (
     Url,
     Yes,
     configure,
+    fail,
     in_database,
     keys_of,
     load_model,
@@ -31,6 +32,7 @@ from sqlmodel_cache.cli.target import (
     problems,
 )
 from sqlmodel_cache.codec.envelope import number_of
+from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.keys import LAYOUT, Shard
 from sqlmodel_cache.orm import bridge, explicit
 from sqlmodel_cache.orm.inspection import EntryReport, look
@@ -38,6 +40,7 @@ from sqlmodel_cache.orm.many import get_many
 from sqlmodel_cache.orm.plan import Plan, plan_of, plans
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import new_token
+from sqlmodel_cache.stats import ModelStats
 
 Keys = Annotated[
     list[str] | None,
@@ -147,16 +150,27 @@ def warm(
     with problems():
         cls = load_model(model)
         configure(url, prefix)
+        name = _plan(cls).name
         wanted = keys_of(cls, keys or [])
         rows = in_database(database, lambda engine: _warm(cls, wanted, limit, engine))
-        counts = SQLModelCache.stats()
+        every = SQLModelCache.stats()
+        counts = every.models.get(name, ModelStats())  # not of what came along
     done = {"rows": rows, "stored": counts.fills, "there_already": counts.hits}
     if as_json:
-        return show.print_json(done)
-    typer.echo(f"{rows} rows read: {counts.fills} stored, {counts.hits} were there already.")
-    if counts.bypasses:
-        typer.echo(f"Not cached: {dict(counts.bypasses)}")
-    return None
+        show.print_json(done)
+    else:
+        typer.echo(f"{rows} rows read: {counts.fills} stored, {counts.hits} were there already.")
+        if every.bypasses:
+            typer.echo(f"Not cached: {dict(every.bypasses)}")
+    if every.errors:
+        fail("the store did not answer, or not always: see `sqlmodel-cache doctor`")
+
+
+def _plan(cls: type[Any]) -> Plan:
+    plan = plan_of(cls)
+    if plan is None:
+        raise ConfigurationError(f"{cls.__name__} is not cached: it has no entries")
+    return plan
 
 
 def _warm(cls: type[Any], wanted: list[Any], limit: int, engine: Engine) -> int:

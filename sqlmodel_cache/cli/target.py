@@ -14,7 +14,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Annotated, Any, Final, TypeVar
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import msgspec
 import typer
@@ -67,16 +68,17 @@ def problems() -> Iterator[None]:
     except ConfigurationError as error:
         raise typer.BadParameter(str(error)) from None
     except CacheError as error:
-        _fail(str(error))
+        fail(str(error))
     except SQLAlchemyError as error:
-        _fail(f"the database failed: {str(error).splitlines()[0]}")
+        fail(f"the database failed: {str(error).splitlines()[0]}")
     except Exception as error:
         if not is_store_failure(error):
             raise
-        _fail(f"the store cannot be used: {explain(error)}")
+        fail(f"the store cannot be used: {explain(error)}")
 
 
-def _fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
+    """Print one line on stderr and end with exit code 1."""
     typer.echo(message, err=True)
     raise typer.Exit(1) from None
 
@@ -188,6 +190,7 @@ def in_database(database: str | None, work: Callable[[Engine], T]) -> T:
     engine = getattr(engine, "sync_engine", engine)
     if not isinstance(engine, Engine):
         raise typer.BadParameter(f"--database: {database} is no engine")
+    _check_file(engine)
 
     def run() -> T:
         try:
@@ -199,3 +202,12 @@ def in_database(database: str | None, work: Callable[[Engine], T]) -> T:
         return run()
     result: T = asyncio.run(_sqlalchemy.greenlet_spawn(run))
     return result
+
+
+def _check_file(engine: Engine) -> None:
+    """Refuse a SQLite file that is not there: opening it would make another, empty database."""
+    name = engine.url.database
+    if engine.dialect.name != "sqlite" or not name or name == ":memory:" or name[:5] == "file:":
+        return
+    if not Path(name).exists():
+        fail(f"the database failed: there is no file {name}")

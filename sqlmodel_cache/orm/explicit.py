@@ -89,7 +89,9 @@ def _texts(
     text = None if pk is None else pk_codec(root, site.dialect).encode(pk)
     if text is None:
         raise ConfigurationError(
-            f"{mapper.class_.__name__}: this is not a primary key as session.get() takes it"
+            f"{mapper.class_.__name__}: {_kind(key)} is no primary key of it, or not of its"
+            " column's type; several keys are given one by one, as in"
+            f" invalidate({mapper.class_.__name__}, 1, 2)"
         )
     prefixes = site.schemas | {prefix_of(root, translate, site.dialect)}
     return [prefix + text for prefix in prefixes]

@@ -113,11 +113,11 @@ def test_uuid_key_may_be_text(engine: Engine) -> None:
     assert SQLModelCache.stats().misses == misses + 1
 
 
-@pytest.mark.parametrize("key", [(1, 2), "one", None, object()], ids=stable_id)
+@pytest.mark.parametrize("key", [(1, 2), "one", "1", [1, 2], None, object()], ids=stable_id)
 def test_what_is_no_key_is_refused(engine: Engine, key: Any) -> None:
     """Silence would leave the row where it is."""
     assert is_cached(engine, Hero)
-    with pytest.raises(ConfigurationError, match=r"Hero.*primary key"):
+    with pytest.raises(ConfigurationError, match=r"Hero.*primary key.*invalidate\(Hero, 1, 2\)"):
         SQLModelCache.invalidate(Hero, key)
 
 

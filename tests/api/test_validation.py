@@ -41,6 +41,7 @@ WRONG_CONFIGURATIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"default_ttl": "300"}, "default_ttl='300'", "int of 0"),
     ({"enabled": "yes"}, "enabled='yes'", "True or False"),
     ({"hook_sessions": 0}, "hook_sessions=0", "True or False"),
+    ({"converter": dict}, "converter=", "cattrs.Converter"),
     ({"trust_orm_hooks": 1}, "trust_orm_hooks=1", "True or False"),
     ({"consistency": "weak"}, "consistency='weak'", "'strict', 'eventual'"),
     ({"on_fence_failure": "retry"}, "on_fence_failure='retry'", "'proceed', 'abort'"),

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session, registry
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, Relationship, SQLModel
 
 from sqlmodel_cache import CacheConfig
 
@@ -29,6 +29,15 @@ class Pair(Base, table=True):
 
     left: int = Field(primary_key=True)
     right: str = Field(primary_key=True)
+
+
+class Member(Base, table=True):
+    __tablename__ = "operate_member"
+    __cache_config__ = CacheConfig(ttl=60)
+
+    id: int = Field(primary_key=True)
+    hero_id: int = Field(foreign_key="operate_hero.id")
+    hero: Hero = Relationship(sa_relationship_kwargs={"lazy": "selectin"})
 
 
 class Plain(Base, table=True):

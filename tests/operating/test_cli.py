@@ -19,7 +19,7 @@ from sqlmodel_cache.cli.app import app
 from sqlmodel_cache.cli.doctor import _judge
 from sqlmodel_cache.latency import Latency
 from sqlmodel_cache.stats import ModelStats
-from tests.operating.models import Hero, Pair, read
+from tests.operating.models import Hero, Member, Pair, fill, read
 from tests.servers.databases import async_url
 
 if TYPE_CHECKING:
@@ -177,6 +177,31 @@ def test_warm(run: Callable[..., Result], redis_url: str, key_prefix: str, engin
     SQLModelCache.configure(redis_url, key_prefix=key_prefix)
     read(engine, Hero, 1)
     assert SQLModelCache.stats().hits == 1
+
+
+def test_warm_counts_the_model_alone(run: Callable[..., Result], engine: Engine) -> None:
+    """What a row brings along is stored too, and is no row of the model."""
+    fill(engine, Member(id=1, hero_id=1), Member(id=2, hero_id=2))
+    said(run("warm", HERO))
+    first = parsed(run("warm", "tests.operating.models:Member", "--json"))
+    assert first == {"rows": 2, "stored": 2, "there_already": 0}
+    again = parsed(run("warm", "tests.operating.models:Member", "--json"))
+    assert again == {"rows": 2, "stored": 0, "there_already": 2}
+
+
+def test_warm_without_a_store(run: Callable[..., Result]) -> None:
+    """The rows are read and nothing is stored: a problem (1), also for a script."""
+    away = run("warm", HERO, "--url", "redis://127.0.0.1:1/0")
+    assert "0 stored" in said(away, 1)
+    assert "the store did not answer" in away.output
+
+
+def test_a_sqlite_file_that_is_not_there(run: Callable[..., Result], tmp_path: Path) -> None:
+    """It is no empty database, of which everything could be forgotten; none is made."""
+    gone = tmp_path / "typo.sqlite3"
+    for command in (("invalidate", HERO, "1", "--yes"), ("warm", HERO), ("inspect", HERO, "1")):
+        assert "there is no file" in said(run(*command, "--database", f"sqlite:///{gone}"), 1)
+    assert not gone.exists()
 
 
 def test_an_async_database_url(run: Callable[..., Result], sqlite_url: str) -> None:
