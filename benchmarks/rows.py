@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import DateTime, Numeric
 from sqlmodel import Field, Session, SQLModel
 
-from sqlmodel_cache import CachedModel
+from sqlmodel_cache import CacheConfig, CachedModel
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -49,10 +49,20 @@ class CachedRow(Columns, CachedModel, table=True):
     """The same columns, cached."""
 
 
+class LocalRow(CachedModel, table=True):
+    """A row of which processes keep copies."""
+
+    __cache_config__ = CacheConfig(local_ttl=60)
+
+    id: int | None = Field(default=None, primary_key=True)
+    points: int = 0
+
+
 def fill_tables(engine: Engine) -> None:
-    """Make both tables and give each rows 1 to MANY."""
+    """Make the tables and give the first two rows 1 to MANY."""
     SQLModel.metadata.create_all(engine)
     with Session(engine) as session:
+        session.add(LocalRow(id=1))
         for number in range(1, MANY + 1):
             session.add(PlainRow(**_values(number)))
             session.add(CachedRow(**_values(number)))

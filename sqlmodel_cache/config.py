@@ -37,6 +37,9 @@ class CacheConfig:
             its setting.
         sample: share of lookups, from 0 to 1, that go by the mode; None falls back likewise.
         verify: share of hits, from 0 to 1, that are checked; None falls back likewise.
+        local_ttl: seconds for which each process may keep copies of rows of its own; None or 0
+            keeps none. Needs `redis://...?local=10000` or a `TieredTransport`. Other processes'
+            commits are then seen when their message arrives, at the latest after so long.
     """
 
     enabled: bool = True
@@ -48,6 +51,7 @@ class CacheConfig:
     mode: Mode | None = None
     sample: float | None = None
     verify: float | None = None
+    local_ttl: int | None = None
 
     def check(self, model: str) -> None:
         """Raise `ConfigurationError`, naming `model`, for the first value that cannot work."""
@@ -55,6 +59,7 @@ class CacheConfig:
         _check_type(where, "enabled", self.enabled, bool, "True or False")
         check_seconds(where, "ttl", self.ttl)
         check_seconds(where, "negative_ttl", self.negative_ttl)
+        check_seconds(where, "local_ttl", self.local_ttl)
         if type(self.jitter) not in (int, float) or not 0 <= self.jitter <= 1:
             raise ConfigurationError(
                 f"{where}: jitter={self.jitter!r} is not a share of the TTL; use a number"

@@ -18,7 +18,7 @@ import msgspec
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.latency import Histogram
-from sqlmodel_cache.stats import ModelStats, Stats, add_up_models
+from sqlmodel_cache.stats import LocalStats, ModelStats, Stats, add_up_models
 
 logger = logging.getLogger("sqlmodel_cache")
 logger.addHandler(logging.NullHandler())
@@ -247,8 +247,14 @@ class Tally:
         for counters in (*self._models.values(), self.unattributed):
             counters.restart()
 
-    def snapshot(self, breaker: str, queue: int) -> Stats:
+    def snapshot(self, breaker: str, queue: int, local: LocalStats | None = None) -> Stats:
         """Return the counts as they stand."""
         models = {name: each.freeze() for name, each in sorted(self._models.copy().items())}
         total = add_up_models([*models.values(), self.unattributed.freeze()])
-        return Stats(**total, models=MappingProxyType(models), breaker=breaker, queue=queue)
+        return Stats(
+            **total,
+            models=MappingProxyType(models),
+            breaker=breaker,
+            queue=queue,
+            local=local,
+        )

@@ -60,7 +60,7 @@ def row_in(key: str) -> tuple[str, Entry | None]:
     found = _VALUE.fullmatch(key)
     if found is None:
         return "", None
-    return found["table"], Entry(Shard(found["head"]), found["pk"], key)
+    return found["table"], Entry(shard_called(found["head"]), found["pk"], key)
 
 
 def shards_in(keys: Iterable[str]) -> Iterator[tuple[str, Shard]]:
@@ -68,12 +68,25 @@ def shards_in(keys: Iterable[str]) -> Iterator[tuple[str, Shard]]:
     for key in keys:
         found = _EPOCH.fullmatch(key)
         if found is not None:
-            yield found["table"], Shard(found["head"])
+            yield found["table"], shard_called(found["head"])
 
 
 def switchboard(prefix: str) -> str:
     """Return the key of the hash that names what is switched off for everybody."""
     return f"{prefix}:{LAYOUT}:{{!switch}}"
+
+
+def local_channel(prefix: str) -> str:
+    """Return the channel on which writers say what copies in other processes must go.
+
+    No namespace can be called so, see `bulletin_board`.
+    """
+    return f"{prefix}:{LAYOUT}:!local"
+
+
+def shard_called(head: str) -> Shard:
+    """Return a shard of which just the name is known: what becomes of it is told to everybody."""
+    return Shard(head, local_ttl=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +95,18 @@ class Shard:
 
     `epoch` is the key of the random token that every value filled here must carry,
     `epoch_lock` the key of the hash of whole-model writers in flight.
+    `local_ttl` is how many seconds a process may keep a copy of its own of a value, 0: not at
+    all. Of a writer's shard: the longest that any class of the hierarchy allows.
     """
 
     head: str
+    local_ttl: int = field(default=0, compare=False, repr=False)
+    channel: str = field(init=False, compare=False, repr=False)
     epoch: str = field(init=False, compare=False, repr=False)
     epoch_lock: str = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "channel", f"{self.head.partition('{')[0]}!local")
         object.__setattr__(self, "epoch", self.head + "!epoch")
         object.__setattr__(self, "epoch_lock", self.head + "!epoch-lock")
 
@@ -112,6 +130,11 @@ class Entry:
         return hash(self.value)
 
     @property
+    def told(self) -> Entry:
+        """The same entry; what becomes of it is told to every process."""
+        return Entry(shard_called(self.shard.head), self.pk, self.value)
+
+    @property
     def lock(self) -> str:
         """Key of the hash with the reader's lease and the writers in flight."""
         return f"{self.shard.head}!lock:{self.pk}"
@@ -120,10 +143,12 @@ class Entry:
 class KeySpace:
     """All keys of one table in one namespace under one prefix. Built once, used per call."""
 
-    def __init__(self, prefix: str, namespace: str, table: str) -> None:
+    def __init__(self, prefix: str, namespace: str, table: str, local_ttl: int = 0) -> None:
         head = f"{prefix}:{LAYOUT}:{{{escape(namespace)}:{escape(table)}:"
         self.namespace = namespace
-        self.shards = tuple(Shard(f"{head}{number}}}") for number in range(SHARDS))
+        self.shards = tuple(Shard(f"{head}{number}}}", local_ttl) for number in range(SHARDS))
+        # The same keys, for those who want to know what the store has.
+        self.uncopied = KeySpace(prefix, namespace, table) if local_ttl else self
 
     def entry(self, pk: str) -> Entry:
         """Return the names for the row whose encoded primary key is `pk`."""

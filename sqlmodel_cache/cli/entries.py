@@ -33,7 +33,7 @@ from sqlmodel_cache.cli.target import (
 )
 from sqlmodel_cache.codec.envelope import number_of
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.keys import LAYOUT, Shard
+from sqlmodel_cache.keys import LAYOUT, Shard, shard_called
 from sqlmodel_cache.orm import bridge, explicit
 from sqlmodel_cache.orm.inspection import EntryReport, look
 from sqlmodel_cache.orm.many import get_many
@@ -261,7 +261,7 @@ def _shards(store: Any, prefix: str) -> list[Shard]:
         ((cursor, keys),) = store.execute(("SCAN", cursor, "MATCH", pattern, "COUNT", 1000))
         heads.update(key.decode().removesuffix("!epoch") for key in keys)
         if cursor == b"0":
-            return [Shard(head) for head in sorted(heads)]
+            return [shard_called(head) for head in sorted(heads)]
 
 
 def _prefix_in_use() -> str:

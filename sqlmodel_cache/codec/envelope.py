@@ -173,6 +173,13 @@ def unseal(
     return envelope
 
 
+def ends_at(value: bytes) -> float | None:
+    """Return when a value ends, in seconds since 1970 by its filler's clock; None if not ours."""
+    if len(value) < _SIZE + 4 or value[0] != FORMAT:
+        return None
+    return _stored_at(value) / _MICROSECONDS + float(_HEADER.unpack_from(value)[5])
+
+
 def _expired(value: bytes) -> bool:
     """Tell whether a value's time is over, to the microsecond, as freezegun counts."""
     ttl = _HEADER.unpack_from(value)[5]

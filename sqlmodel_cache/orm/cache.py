@@ -53,7 +53,8 @@ class Cache:
         self.sites = Sites(self)
         self.switch = Switch(self.stores, config.key_prefix, self._switched)
         self._warned = False
-        self._keyspaces: dict[tuple[str, str], KeySpace] = {}
+        self._without_copies: set[str] = set()
+        self._keyspaces: dict[tuple[str, str, int], KeySpace] = {}
         self._bulletin = self._publish() if config.publish_stats else None
         tell_of_forks(self)
 
@@ -61,17 +62,22 @@ class Cache:
         """Count from nothing in a forked child: the counts so far are its parent's."""
         self.tally.restart()
 
-    def keyspace(self, namespace: str, table: str) -> KeySpace:
-        """Return the keys of one table in one namespace."""
+    def keyspace(self, namespace: str, table: str, local_ttl: int = 0) -> KeySpace:
+        """Return the keys of one table in one namespace.
+
+        `local_ttl`: a reader's class' own, or for writers that of their root.
+        """
         try:
-            return self._keyspaces[namespace, table]
+            return self._keyspaces[namespace, table, local_ttl]
         except KeyError:
-            made = KeySpace(self.config.key_prefix, namespace, table)
-            return self._keyspaces.setdefault((namespace, table), made)
+            made = KeySpace(self.config.key_prefix, namespace, table, local_ttl)
+            return self._keyspaces.setdefault((namespace, table, local_ttl), made)
 
     def stats(self) -> Stats:
         """Return the counts as they stand."""
-        return self.tally.snapshot(self.stores.breaker.state.value, len(self.backlog))
+        tiers = self.stores.local
+        local = None if tiers is None else tiers.local_stats()
+        return self.tally.snapshot(self.stores.breaker.state.value, len(self.backlog), local)
 
     def lose(self, counts: Mapping[str, int], why: str) -> None:
         """Count and report writes that could not be invalidated."""
@@ -79,6 +85,17 @@ class Cache:
             self.tally.for_model(name).lost += number
         names = ", ".join(counts)
         logger.error("invalidation lost for %s: %s", names, why, extra={"cache_model": names})
+
+    def check_local(self, model: str) -> None:
+        """Say once that a model's `local_ttl` has no effect over this store."""
+        if self.stores.blocks and self.stores.local is None and model not in self._without_copies:
+            self._without_copies.add(model)
+            logger.warning(
+                "%s: local_ttl has no effect, as this transport keeps no copies in the process;"
+                " use redis://...?local=10000 or a TieredTransport",
+                model,
+                extra={"cache_model": model},
+            )
 
     def warn_unreachable(self) -> None:
         """Say once that plain sessions cannot use an async-only transport."""
@@ -186,10 +203,13 @@ class Site:
             pass
         root = table_map().root_of(plan.mapper)
         assert root is not None, "a model with a plan has a root"
-        keyspace = self._cache.keyspace(namespace, plan.table)
+        keyspace = self._cache.keyspace(namespace, plan.table, plan.config.local_ttl or 0)
         watch_loads(cls)
         if self._cache.renew:
-            bridge.run(self._cache.stores, _forget(keyspace))
+            whole = self._cache.keyspace(namespace, plan.table, root.local_ttl)
+            bridge.run(self._cache.stores, _forget(whole))
+        if plan.config.local_ttl:
+            self._cache.check_local(plan.name)
         made = Reader(
             plan,
             root,

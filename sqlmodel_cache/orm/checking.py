@@ -123,4 +123,4 @@ def _drop(scope: Scope, entry: Entry) -> None:
 
 
 def _release(entry: Entry) -> Steps[Any]:
-    yield Release(new_token(), (entry,), ())
+    yield Release(new_token(), (entry.told,), ())

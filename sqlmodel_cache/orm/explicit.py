@@ -46,7 +46,7 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
         for root in roots:
             texts = [text for key in keys for text in _texts(mapper, root, site, key, translate)]
             for namespace in namespaces:
-                keyspace = cache.keyspace(namespace, root.table)
+                keyspace = cache.keyspace(namespace, root.table, root.local_ttl)
                 entries += [keyspace.entry(text) for text in texts]
                 shards += () if keys else keyspace.shards
         _count(cache, roots[0], len(keys) or 1)
@@ -64,7 +64,7 @@ def places(model: type, key: Any, bind: Any) -> Iterator[tuple[Cache, Any, str, 
         for root in roots:
             for text in _texts(mapper, root, site, key, translate):
                 for namespace in namespaces:
-                    entry = cache.keyspace(namespace, root.table).entry(text)
+                    entry = cache.keyspace(namespace, root.table, root.local_ttl).entry(text)
                     yield cache, site.dialect, namespace, entry
 
 
@@ -105,7 +105,7 @@ def forget_all(bind: Any) -> _Work:
         for root in table_map().roots():
             _count(cache, root, 1)
             for namespace in namespaces:
-                shards.extend(cache.keyspace(namespace, root.table).shards)
+                shards.extend(cache.keyspace(namespace, root.table, root.local_ttl).shards)
         work.append((cache, Release(new_token(), (), tuple(shards))))
     return work
 

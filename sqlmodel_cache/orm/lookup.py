@@ -206,6 +206,10 @@ def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
         reply = ask(stores.sync.perform, Get(entry), stores.breaker)
         found = scope.reader.read(entry, reply)
         return (found, None) if found is not read.MISS else _pursue(scope, entry, reply)
+    if stores.local is not None and (near := stores.local.find(entry)) is not None:
+        found = scope.reader.read(entry, near)
+        if found is not read.MISS:
+            return found, None
     verify = partial(scope.reader.verify, entry)
     if scope.ttl:
         return _end_of(bridge.run(stores, read.lookup(entry, verify, PATIENCE)))

@@ -132,9 +132,9 @@ def _publishing(
     shards: list[Shard] = []
     for namespace in cache.sites.of(dialect).namespaces | namespaces:
         for root, pk in rows:
-            entries.append(cache.keyspace(namespace, root.table).entry(pk))
+            entries.append(cache.keyspace(namespace, root.table, root.local_ttl).entry(pk))
         for root in tables:
-            shards.extend(cache.keyspace(namespace, root.table).shards)
+            shards.extend(cache.keyspace(namespace, root.table, root.local_ttl).shards)
     counts: dict[str, int] = {}
     for root in (*(root for root, _ in rows), *tables):
         counts[root.name] = counts.get(root.name, 0) + 1

@@ -111,12 +111,11 @@ def _meant(keys: Sequence[str], names: frozenset[str]) -> list[Shard]:
 
 def _known(cache: Cache, names: frozenset[str]) -> list[Shard]:
     """Return those of the namespaces that this process has used."""
-    tables = [root.table for root in table_map().roots()]
     return [
         shard
         for site in cache.sites
         for namespace in site.namespaces
-        for table in tables
-        if EVERYTHING in names or table in names
-        for shard in cache.keyspace(namespace, table).shards
+        for root in table_map().roots()
+        if EVERYTHING in names or root.table in names
+        for shard in cache.keyspace(namespace, root.table, root.local_ttl).shards
     ]

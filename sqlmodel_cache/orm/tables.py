@@ -34,6 +34,7 @@ class Root:
     negative: bool  # some class of the hierarchy remembers rows that do not exist
     schemas: tuple[str | None, ...]  # those that its hierarchy's tables are declared in
     uniques: tuple[Unique, ...]  # by which rows of its hierarchy are looked up
+    local_ttl: int  # the longest that a class of its hierarchy has; 0: nobody keeps copies
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +180,7 @@ class TableMap:
             any(config is not None and config.negative_ttl for config in configs),
             _schemas(family),
             _uniques(family),
+            max((config.local_ttl or 0 for config in configs if config is not None), default=0),
         )
         for each in dict.fromkeys(member for mapper in family for member in _lineage(mapper)):
             here = each.local_table

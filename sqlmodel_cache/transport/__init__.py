@@ -4,6 +4,7 @@ from sqlmodel_cache.transport._protocols import AsyncCacheTransport, CacheTransp
 from sqlmodel_cache.transport.async_ import RedisAsyncTransport
 from sqlmodel_cache.transport.memory import MemoryTransport
 from sqlmodel_cache.transport.sync import RedisSyncTransport
+from sqlmodel_cache.transport.tiered import TieredTransport
 
 __all__ = (
     "AsyncCacheTransport",
@@ -11,4 +12,5 @@ __all__ = (
     "MemoryTransport",
     "RedisAsyncTransport",
     "RedisSyncTransport",
+    "TieredTransport",
 )

@@ -230,11 +230,14 @@ def _turn(op: Turn, _cluster: bool) -> Plan:
 
 def _writes(op: Fence | Release, args: tuple[object, ...], rows: Script, model: Script) -> Plan:
     calls = [
-        (len(part), rows([key for e in part for key in (e.value, e.lock)], *args))
+        (len(part), rows([k for e in part for k in (e.value, e.lock)], *args, _told(part[0].shard)))
         for entries in _by_shard(op.entries)
         for part in _chunks(entries, PER_SCRIPT)
     ]
-    calls += [(1, model([s.epoch, s.epoch_lock], *args)) for s in dict.fromkeys(op.shards)]
+    calls += [
+        (1, model([shard.epoch, shard.epoch_lock], *args, _told(shard)))
+        for shard in dict.fromkeys(op.shards)
+    ]
     pipelines: list[list[Command]] = []
     room = 0
     for size, command in calls:
@@ -244,6 +247,10 @@ def _writes(op: Fence | Release, args: tuple[object, ...], rows: Script, model: 
         pipelines[-1].append(command)
         room -= size
     return Plan(pipelines, _nothing)
+
+
+def _told(shard: Shard) -> str:
+    return shard.channel if shard.local_ttl else ""
 
 
 def _nothing(_: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from inspect import iscoroutinefunction
 from typing import Any
@@ -11,7 +11,8 @@ from sqlmodel_cache.transport._protocols import classify
 from sqlmodel_cache.transport.basic import AsyncBasicTransport, BasicTransport
 from sqlmodel_cache.transport.breaker import Breaker
 from sqlmodel_cache.transport.threads import WorkerThreads
-from sqlmodel_cache.transport.url import open_url
+from sqlmodel_cache.transport.tiered import TieredTransport
+from sqlmodel_cache.transport.url import RedisPair, open_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Stores:
     breaker: Breaker = field(default_factory=Breaker)
     close: Callable[[], None] = field(default=lambda: None)
     aclose: Callable[[], Awaitable[None]] | None = None
+    local: TieredTransport | None = None  # what keeps copies in this process
 
     def __post_init__(self) -> None:
         awaits = iscoroutinefunction(getattr(self.async_, "perform", None))
@@ -44,9 +46,14 @@ def open_stores(transport: object) -> Stores:
     """
     if isinstance(transport, str):
         pair = open_url(transport)
+        if isinstance(pair, RedisPair) and pair.local is not None:
+            return _with_copies(pair, pair.local)
         return Stores(
             pair.sync, pair.async_, pair.blocks, True, close=pair.close, aclose=pair.aclose
         )
+    if isinstance(transport, TieredTransport):
+        tiers = transport
+        return Stores(tiers.sync, tiers.async_, True, True, close=tiers.rest, local=tiers)
     traits = classify(transport)
     if traits.serves_sync and traits.serves_async:
         pair_: Any = transport
@@ -58,3 +65,17 @@ def open_stores(transport: object) -> Stores:
         threads = WorkerThreads(asked, type(transport).__name__) if traits.blocks else None
         return Stores(asked, threads, traits.blocks, traits.full)
     return Stores(None, asked, True, traits.full)
+
+
+def _with_copies(pair: RedisPair, bounds: Mapping[str, int]) -> Stores:
+    tiers = TieredTransport(pair.sync, pair.async_, listen=pair.listener(), **bounds)
+
+    def close() -> None:
+        tiers.rest()
+        pair.close()
+
+    async def aclose() -> None:
+        tiers.rest()
+        await pair.aclose()
+
+    return Stores(tiers.sync, tiers.async_, True, True, close=close, aclose=aclose, local=tiers)

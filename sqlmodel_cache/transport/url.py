@@ -50,12 +50,19 @@ class RedisPair:
     blocks: Final = True
 
     def __init__(
-        self, where: str, url: str, options: Mapping[str, Any], *, trust_failover: bool = False
+        self,
+        where: str,
+        url: str,
+        options: Mapping[str, Any],
+        *,
+        trust_failover: bool = False,
+        local: Mapping[str, int] | None = None,
     ) -> None:
         self._where = where
         self._url = url
         self._options = dict(options)
         self._trusting = trust_failover
+        self.local = local  # the bounds of the copies to keep in this process, if any
         self._lock = Lock()
         self._sync: RedisLineTransport | None = None
         self._async: PerLoopTransport | None = None
@@ -81,6 +88,10 @@ class RedisPair:
             if self._async is None:
                 self._async = PerLoopTransport(self._build_async, trust_failover=self._trusting)
             return self._async
+
+    def listener(self) -> Any:
+        """Return a client for a line of one's own; it connects to nothing by itself."""
+        return self._build_sync()
 
     def after_fork(self) -> None:
         """Forget who held the lock; the transports look after themselves."""
@@ -132,6 +143,9 @@ def open_url(url: str) -> TransportPair:
     each new connection sends one `INFO`. `trust_failover=1` takes them for good, and is needed
     behind a proxy that spreads one connection over several servers.
 
+    `local=10000` keeps so many copies in the process of rows of models with a `local_ttl`, and
+    `local_bytes` bounds what they take; `local=0` keeps none.
+
     Raises `ConfigurationError` for an unknown scheme or option and for a value of a wrong type.
     """
     scheme, separator, _ = url.partition("://")
@@ -166,9 +180,27 @@ def open_url(url: str) -> TransportPair:
     }
     address = f"{scheme}://{parts.netloc}{parts.path}"
     trust_failover = options.pop("trust_failover", False)
+    names = {"local", "local_bytes"} & options.keys()
+    bounds = {name: options.pop(name) for name in names}
     return RedisPair(
-        f"{scheme}://{host}", address, {**defaults, **options}, trust_failover=trust_failover
+        f"{scheme}://{host}",
+        address,
+        {**defaults, **options},
+        trust_failover=trust_failover,
+        local=_local_bounds(scheme, bounds),
     )
+
+
+def _local_bounds(scheme: str, given: Mapping[str, Any]) -> dict[str, int] | None:
+    if not given.get("local"):
+        if "local_bytes" in given:
+            raise ConfigurationError(
+                f"The {scheme}:// URL bounds copies that nobody keeps: add local=10000, the number"
+                " of copies, or leave local_bytes out."
+            )
+        return None
+    names = {"local": "max_entries", "local_bytes": "max_bytes"}
+    return {names[name]: number for name, number in given.items()}
 
 
 def _check_database(scheme: str, path: str) -> None:
@@ -192,7 +224,7 @@ def _count(text: str) -> int:
     return value
 
 
-def _database(text: str) -> int:
+def _number(text: str) -> int:
     value = int(text)
     if value < 0:
         raise ValueError
@@ -210,7 +242,7 @@ def _protocol(text: str) -> int:
 
 
 _SOCKET: Final[dict[str, Callable[[str], Any]]] = {
-    "db": _database,
+    "db": _number,
     "username": str,
     "password": str,
     "client_name": str,
@@ -219,6 +251,8 @@ _SOCKET: Final[dict[str, Callable[[str], Any]]] = {
     "max_connections": _count,
     "protocol": _protocol,
     "trust_failover": _yes,
+    "local": _number,
+    "local_bytes": _count,
 }
 _TCP: Final[dict[str, Callable[[str], Any]]] = {**_SOCKET, "socket_keepalive": _yes}
 _OPTIONS: Final[dict[str, dict[str, Callable[[str], Any]]]] = {

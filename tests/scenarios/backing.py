@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partialmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 import redis
 
+from sqlmodel_cache import _state
+from sqlmodel_cache.keys import local_channel
+from sqlmodel_cache.orm.cache import Cache
 from sqlmodel_cache.transport import MemoryTransport
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    import pytest
 
     from sqlmodel_cache.protocol.ops import Op
 
@@ -76,6 +82,27 @@ class Redis:
         for key in self._client.scan_iter(f"{self._prefix}:*", count=1000):
             if b"}:" in key:  # epochs and locks have a "!" there
                 yield key
+
+
+class Tiered(Redis):
+    """The same, behind copies in this process of every model's rows."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        super().__init__(url, prefix)
+        self.transport = f"{url}{'&' if '?' in url else '?'}local=1000"
+
+    def copy_everything(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Let every model be copied, and return when messages come."""
+        keyspace = Cache.keyspace
+        copied = partialmethod(lambda cache, ns, table, _=0: keyspace(cache, ns, table, 300))
+        monkeypatch.setattr(Cache, "keyspace", copied)
+        tiers = _state.active.stores.local
+        assert tiers.wait_until_listening(local_channel(self._prefix), 20)
+
+    def overwrite(self, key: str, value: bytes) -> None:
+        """Put bytes under a key, and see to it that they are what is read."""
+        super().overwrite(key, value)
+        _state.active.stores.local._rows.told(key)
 
 
 class Dict:

@@ -1,4 +1,4 @@
-"""The worlds: `sync|async` x `memory|redis` x `sqlite|postgresql|mariadb`.
+"""The worlds: `sync|async` x `memory|redis` x `sqlite|postgresql|mariadb`, and two tiers.
 
 `world` runs a scenario in all of them; under `@on_sqlite` it takes only those on SQLite, for what
 no database can change. Tables are made once per database; every test uses rows and keys of its own.
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from sqlmodel_cache import SQLModelCache
 from tests.scenarios import backing
-from tests.scenarios.harness import DATABASES, MODES, STORES, Database, World
+from tests.scenarios.harness import MODES, STORES, WORLDS, Database, World
 from tests.scenarios.models import Hero, create_tables
 from tests.servers.databases import async_url
 
@@ -96,19 +96,23 @@ def make_world(
     databases: Callable[[str], Database],
     loop: asyncio.AbstractEventLoop,
     key_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Callable[..., World]]:
     """Return the function that sets up a world and configures the cache for it."""
     clients: list[backing.Redis] = []
 
     def make(mode: str, store: str, database: str, /, **settings: Any) -> World:
         made: backing.Backing
-        if store == "redis":
-            made = backing.Redis(request.getfixturevalue("redis_url"), key_prefix)
+        if store in ("redis", "tiered"):
+            kind = backing.Redis if store == "redis" else backing.Tiered
+            made = kind(request.getfixturevalue("redis_url"), key_prefix)
             clients.append(made)
         else:
             made = _BACKINGS[store](mode)
         found = databases(database)
         SQLModelCache.configure(made.transport, key_prefix=key_prefix, **settings)
+        if isinstance(made, backing.Tiered):
+            made.copy_everything(monkeypatch)
         world = World(mode, found, made, loop)
         world.get(Hero, 0)  # an engine's first get asks the database who it is
         return world
@@ -119,7 +123,7 @@ def make_world(
         client.close()
 
 
-@pytest.fixture(params=list(product(MODES, STORES, DATABASES)), ids="-".join)
+@pytest.fixture(params=WORLDS, ids="-".join)
 def world(request: pytest.FixtureRequest, make_world: Callable[..., World]) -> World:
     """Set up every world."""
     return make_world(*request.param)

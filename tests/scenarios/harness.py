@@ -40,9 +40,13 @@ DATABASES = ("sqlite", "postgresql", "mariadb")
 MODES = ("sync", "async")
 STORES = ("memory", "redis")
 
+# Copies in this process in front of Redis, of every model: no database can change what they do.
+TIERED = tuple(product(MODES, ["tiered"], ["sqlite"]))
+WORLDS = (*product(MODES, STORES, DATABASES), *TIERED)
+
 # For a scenario that no database can change.
 on_sqlite = pytest.mark.parametrize(
-    "world", list(product(MODES, STORES, ["sqlite"])), ids="-".join, indirect=True
+    "world", [*product(MODES, STORES, ["sqlite"]), *TIERED], ids="-".join, indirect=True
 )
 
 

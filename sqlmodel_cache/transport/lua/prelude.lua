@@ -1,6 +1,8 @@
 -- Put before every script. No KEYS, no ARGV.
 -- `now`     milliseconds by the server's own clock: hosts' clocks differ, and this one judges all
 -- `fenced`  tells whether a writer in this lock has time left, and remembers those that have not
+-- `tell`    says which key other processes must forget; an account that may not is no reason for a
+--           fence to fail: their copies end by themselves
 -- `bury`    drops the remembered ones; called last, because under OOM a script's first write decides
 -- A lock is a hash: `w:<writer>` -> deadline, and `lease` -> `<grant> <deadline>`.
 local time = redis.call('TIME')
@@ -26,6 +28,12 @@ end
 local function bury()
   for i = 1, #dead do
     redis.call('HDEL', dead[i][1], dead[i][2])
+  end
+end
+
+local function tell(channel, key)
+  if channel ~= '' then
+    redis.pcall('PUBLISH', channel, key)
   end
 end
 
