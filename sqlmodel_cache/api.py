@@ -40,6 +40,7 @@ class SQLModelCache:
         sample: float = 1.0,
         verify: float = 0.0,
         max_ttl: int | None = None,
+        snapshot_hits: bool = False,
     ) -> None:
         """Configure the library. A second call replaces the first.
 
@@ -69,6 +70,9 @@ class SQLModelCache:
             verify: share of hits, from 0 to 1, that the database answers too, as in shadow.
             max_ttl: seconds after which no entry is left, whatever model or call want; None: no
                 limit.
+            snapshot_hits: True gives transactions in REPEATABLE READ, and SQLite's, entries that
+                were read before their snapshot began, by the store's clock. Nobody may set that
+                clock forward and back again within one of them.
 
         Raises ConfigurationError for values that cannot work.
         """
@@ -89,6 +93,7 @@ class SQLModelCache:
             sample,
             verify,
             max_ttl,
+            snapshot_hits,
         )
         activation.activate(config)
 

@@ -11,6 +11,7 @@ import time
 
 # freezegun patches module attributes by identity; a reference kept inside a tuple is not one.
 _REAL = (time.monotonic, time.time)
+_OFFSET = _REAL[1]() - _REAL[0]()
 
 
 def now() -> float:
@@ -26,6 +27,11 @@ def frozen() -> bool:
 def real() -> float:
     """Return monotonic seconds that no test tool freezes."""
     return _REAL[0]()
+
+
+def steady() -> float:
+    """Return seconds since the epoch that never step back or forward: a store's own clock."""
+    return _REAL[0]() + _OFFSET
 
 
 def wall() -> float:

@@ -77,6 +77,9 @@ class CacheConfig:
                 _check_share(where, name, getattr(self, name))
 
 
+_SWITCHES = ("enabled", "hook_sessions", "trust_orm_hooks", "publish_stats", "snapshot_hits")
+
+
 @dataclass(frozen=True)
 class Configuration:
     """The active configuration, as `SQLModelCache.get_config()` returns it.
@@ -100,18 +103,24 @@ class Configuration:
     sample: float = 1.0
     verify: float = 0.0
     max_ttl: int | None = None
+    snapshot_hits: bool = False
 
     def __post_init__(self) -> None:
         where = "configure()"
         check_seconds(where, "default_ttl", self.default_ttl, optional=False)
         check_seconds(where, "max_ttl", self.max_ttl)
-        for name in ("enabled", "hook_sessions", "trust_orm_hooks", "publish_stats"):
+        for name in _SWITCHES:
             _check_type(where, name, getattr(self, name), bool, "True or False")
         _check_choice(where, "consistency", self.consistency, ("strict", "eventual"))
         _check_choice(where, "on_fence_failure", self.on_fence_failure, ("proceed", "abort"))
         _check_choice(where, "mode", self.mode, MODES)
         _check_share(where, "sample", self.sample)
         _check_share(where, "verify", self.verify)
+        if self.snapshot_hits and self.consistency != "strict":
+            raise ConfigurationError(
+                f"{where}: snapshot_hits=True needs consistency='strict': without a fence an entry"
+                " may be older than a snapshot that began after a COMMIT"
+            )
         prefix = self.key_prefix
         if type(prefix) is not str or not prefix or any(c in "{}" or c < "!" for c in prefix):
             raise ConfigurationError(

@@ -32,7 +32,10 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "keys", "codec.wire", "codec.moments", "codec.sameness", "codec.generic", "codec.scalars",
         "codec.containers", "codec.custom", "codec.converter", "codec",
     ),
-    ("protocol.ops", "protocol.frames", "protocol.read", "protocol.write", "protocol"),
+    (
+        "protocol.ops", "protocol.frames", "protocol.dating", "protocol.read", "protocol.write",
+        "protocol",
+    ),
     (
         "transport._protocols", "transport.clients", "transport.commands", "transport.breaker",
         "transport.memory", "transport.basic", "transport.sync", "transport.async_",
@@ -42,7 +45,8 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "orm._sqlalchemy", "orm.owned", "orm.policy", "orm.uniques", "orm.plan", "orm.namespace",
         "orm.tables", "orm.keying", "orm.bridge", "orm.sqltext", "orm.statements",
         "orm.hydrate", "orm.reader", "orm.cache",
-        "orm.connection", "orm.publish", "orm.transactions", "orm.writes", "orm.lookup",
+        "orm.connection", "orm.publish", "orm.transactions", "orm.snapshots", "orm.decide",
+        "orm.writes", "orm.lookup",
         "orm.selects", "orm.executing", "orm.sessions", "orm",
     ),
     ("api", ""),  # "" is the package itself

@@ -4,7 +4,8 @@
     1       flags
     2..13   epoch: the scripts in the store read exactly these 12 bytes
     14..21  fingerprint of the row's shape
-    22..28  stored at, microseconds since 1970, signed: until the year 3111
+    22..28  stored at, microseconds since 1970, signed: until the year 3111; if `DATED`, of the
+            store's clock, and the row had been read by then
     29..32  time to live, seconds
     33..40  who filled it: process id (3), host (3), release (2)
     41..    payload
@@ -35,7 +36,8 @@ FORMAT: Final = 2  # 1 had four bytes more, before the first release
 EPOCH: Final = slice(2, 14)  # in Lua: string.sub(value, 3, 14)
 NEGATIVE: Final = 1  # there is no such row; the payload is empty
 ANNOTATED: Final = 2  # the payload is in `RowCodec`'s annotated form
-_FLAGS: Final = NEGATIVE | ANNOTATED
+DATED: Final = 4  # "stored at" is by the store's clock (`protocol.dating`)
+_FLAGS: Final = NEGATIVE | ANNOTATED | DATED
 
 _HEADER = struct.Struct(">BB12s8s7sI3s3s2s")
 _SIZE = _HEADER.size
@@ -77,7 +79,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def stored_at(self) -> float:
-        """Seconds since 1970, of the filler's clock."""
+        """Seconds since 1970, of the store's clock if `DATED`, else of the filler's."""
         return _stored_at(self.value) / _MICROSECONDS
 
     @property
@@ -174,10 +176,18 @@ def unseal(
 
 
 def ends_at(value: bytes) -> float | None:
-    """Return when a value ends, in seconds since 1970 by its filler's clock; None if not ours."""
+    """Return when a value ends, in seconds since 1970 by the clock of `stored_at`; None if not ours."""
     if len(value) < _SIZE + 4 or value[0] != FORMAT:
         return None
     return _stored_at(value) / _MICROSECONDS + float(_HEADER.unpack_from(value)[5])
+
+
+def dated(value: bytes) -> int | None:
+    """Return by when the row in a sound envelope had been read, in microseconds of the store's.
+
+    None if its filler could not tell.
+    """
+    return _stored_at(value) if value[1] & DATED else None
 
 
 def _expired(value: bytes) -> bool:

@@ -19,6 +19,7 @@ from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.switch import Switch
 from sqlmodel_cache.orm.tables import table_map
+from sqlmodel_cache.protocol.dating import StoreClock
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
 from sqlmodel_cache.stats import Stats
@@ -47,6 +48,7 @@ class Cache:
         self.renew = renew
         self.closed = False
         self.stores: Stores = open_stores(config.transport)
+        self.store_clock = self._watch_clock() if config.snapshot_hits else None
         self.tally = Tally(config.observers)
         self.flights = Flights()
         self.backlog = Backlog(self.stores, self._lost_for_good)
@@ -57,6 +59,15 @@ class Cache:
         self._keyspaces: dict[tuple[str, str, int], KeySpace] = {}
         self._bulletin = self._publish() if config.publish_stats else None
         tell_of_forks(self)
+
+    def _watch_clock(self) -> StoreClock:
+        if self.stores.dated:
+            return StoreClock(steady=self.stores.steady)
+        self.stores.close()
+        raise ConfigurationError(
+            "snapshot_hits=True needs a store that tells the time, and of which it is known when"
+            " another server answers: memory://, or Redis by URL without trust_failover"
+        )
 
     def after_fork(self) -> None:
         """Count from nothing in a forked child: the counts so far are its parent's."""

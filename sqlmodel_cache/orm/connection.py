@@ -40,12 +40,18 @@ class Ledger:
         translate: the schema_translate_map of the last statement that wrote.
         publishing: a two-phase transaction is being committed, by statements that say so.
         begun_by: the savepoint that began the driver's transaction, whose release commits it.
+        begun: who of `orm.snapshots` saw the first statement of this transaction; None: nobody.
+        ended: the same of the last transaction that has ended.
+        snapshot_since: a moment of `clock.real()` before which its snapshot had not begun; None
+            if it has none, or if that is not known.
     """
 
     __slots__ = (
+        "begun",
         "begun_by",
         "doubtful",
         "early",
+        "ended",
         "everything",
         "frames",
         "isolation_changed",
@@ -54,6 +60,7 @@ class Ledger:
         "opened",
         "publishing",
         "settings",
+        "snapshot_since",
         "translate",
     )
 
@@ -63,6 +70,9 @@ class Ledger:
         self.early: list[Fenced] = []
         self.namespaces: set[str] = set()
         self.doubtful: set[tuple[str, str]] = set()
+        self.begun: object = None
+        self.ended: object = None
+        self.snapshot_since: float | None = None
         self.begun_by: str | None = None
         self.translate: Mapping[Any, Any] | None = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
@@ -102,7 +112,9 @@ class Ledger:
         self.frames.clear()
         self.namespaces.clear()
         self.doubtful.clear()
-        self.begun_by = self.translate = None
+        if self.begun is not None:
+            self.begun, self.ended = None, self.begun
+        self.snapshot_since = self.begun_by = self.translate = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy.engine import Connection
@@ -18,7 +18,7 @@ from sqlmodel_cache import _state, clock
 from sqlmodel_cache.errors import ConfigurationError, UnavailableError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
-from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation, schemas
+from sqlmodel_cache.orm import _sqlalchemy, bridge, isolation, schemas, snapshots
 from sqlmodel_cache.orm.binding import Binding, bind_for, foreign_orm_hooks, routes
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.conduct import Conduct
@@ -30,6 +30,9 @@ from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.reads.asked import steps_asked
 from sqlmodel_cache.orm.transactions import wrap_dialect
 from sqlmodel_cache.orm.watching import Watching
+from sqlmodel_cache.protocol.read import Steps
+
+K = TypeVar("K")
 
 NO_OPTIONS: Final[Mapping[str, Any]] = {}
 
@@ -42,7 +45,9 @@ class Scope(msgspec.Struct, frozen=True):
     """Lookups of one model in one session may use the cache, as far as the session goes.
 
     `ttl` is in seconds; 0 reads without filling. `schema` is what keys begin with. `watching` is
-    the reader where the database is to answer too, and both are to be compared.
+    the reader where the database is to answer too, and both are to be compared. `began`: the
+    session reads from a snapshot, which had not begun before then, by `clock.real()`; it may use
+    only what `look` and `look_at_all` find.
     """
 
     cache: Cache
@@ -54,6 +59,7 @@ class Scope(msgspec.Struct, frozen=True):
     schema: str = ""
     watching: Watching | None = None
     shard: Any = None
+    began: float | None = None
 
     def at(self, pk: tuple[Any, ...]) -> Entry | Bypass:
         """Return the entry of one row, or why this row must come from the database."""
@@ -75,6 +81,18 @@ class Scope(msgspec.Struct, frozen=True):
         entry = self.reader.keyspace.entry(text)
         backlog = self.cache.backlog
         return Bypass.QUEUED if backlog.releases and backlog.holds(entry) else entry
+
+    def look(self, entry: Entry) -> Steps[object]:
+        """Look one entry up for a snapshot; see `snapshots.look`."""
+        assert self.began is not None
+        assert self.cache.store_clock is not None
+        return snapshots.look(self.cache.store_clock, self.reader, self.began, entry)
+
+    def look_at_all(self, entries: dict[K, Entry]) -> Steps[dict[K, object]]:
+        """Look several entries up for a snapshot; see `snapshots.look_at_all`."""
+        assert self.began is not None
+        assert self.cache.store_clock is not None
+        return snapshots.look_at_all(self.cache.store_clock, self.reader, self.began, entries)
 
     def may_fill(self) -> bool:
         """Tell whether what was just read is what everybody else would read."""
@@ -114,6 +132,7 @@ def decide(
     only_asking: bool = False,
     awaits: bool = False,
     shard: Any = None,
+    snapshot_hits: bool = False,
 ) -> Scope | Bypass:
     """Judge a call; `arguments` are what it was given beside entity, ident and options.
 
@@ -122,6 +141,7 @@ def decide(
     `awaits`: the caller is a coroutine, which asks the store by itself; raises NotYetKnown, and
     has done nothing, where something may have to wait for the database, which takes a greenlet.
     `shard`: the identity token of what is looked up, in a ShardedSession.
+    `snapshot_hits`: the caller looks at `Scope.began`.
 
     Raises ConfigurationError for options that cannot be meant, and whatever the session's own
     flush raises.
@@ -158,7 +178,9 @@ def decide(
         active = _sqlalchemy.autobegin(session)
     if not active:
         return Bypass.INACTIVE
-    scope = _at_bind(cache, binding, session, plan, options, bind, only_asking, awaits)
+    scope = _at_bind(
+        cache, binding, session, plan, options, bind, only_asking, awaits, snapshot_hits
+    )
     if shard is not None and type(scope) is Scope:
         return msgspec.structs.replace(scope, shard=shard)
     return scope
@@ -173,11 +195,12 @@ def _at_bind(
     bind: Any,
     only_asking: bool,
     awaits: bool,
+    snapshot_hits: bool,
 ) -> Scope | Bypass:
     connection = _sqlalchemy.connection_of(session, bind)
     if connection is None and isinstance(bind, Connection):
         connection = bind  # the session is bound to somebody's connection
-    ttl = translate = None
+    ttl = translate = began = None
     replica = False
     outer = (connection if connection is not None else bind).get_execution_options()
     own = getattr(session, "execution_options", None)
@@ -193,7 +216,11 @@ def _at_bind(
     if ttl is None:
         ttl = cache.config.default_ttl if plan.config.ttl is None else plan.config.ttl
     if (reason := isolation.blocks(bind, connection)) is not None:
-        return reason
+        if not (snapshot_hits and cache.store_clock and reason is Bypass.SNAPSHOT):
+            return reason
+        assert connection is not None  # or there would be no snapshot yet
+        if (began := snapshots.since(session, connection)) is None:
+            return reason
     ledger = None if connection is None else ledger_of(connection)
     if ledger is not None:
         if ledger.settings or ledger.local_settings:
@@ -224,6 +251,10 @@ def _at_bind(
         return Bypass.BREAKER
     if replica or database.replica:  # what it has may be older than what was fenced
         ttl = 0
+    if began is not None:
+        if replica or database.replica:  # its snapshot may be older than what it began before
+            return Bypass.SNAPSHOT
+        ttl = 0
     schema = ""
     if translate:
         schema = schemas.prefix_of(reader.root, translate, bind.dialect)
@@ -235,7 +266,9 @@ def _at_bind(
             return drawn
         if drawn is not None:
             reader = watching = drawn
-    return Scope(cache, session, reader, bind, ttl, ledger, schema, watching)
+    if watching is not None and began is not None:
+        return Bypass.SNAPSHOT  # one thing at a time
+    return Scope(cache, session, reader, bind, ttl, ledger, schema, watching, None, began)
 
 
 def _draw(

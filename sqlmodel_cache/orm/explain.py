@@ -23,6 +23,7 @@ from sqlmodel_cache.orm.decide import NO_OPTIONS, NotYetKnown, Scope, decide
 from sqlmodel_cache.orm.identity import primary_key
 from sqlmodel_cache.orm.inspection import EntryReport, look
 from sqlmodel_cache.orm.plan import plan_of
+from sqlmodel_cache.orm.snapshots import TooNew
 from sqlmodel_cache.transport.breaker import LeftAlone
 
 if TYPE_CHECKING:
@@ -94,7 +95,9 @@ def explain(session: Any, entity: Any, ident: Any, /, **arguments: Any) -> Expla
         return Explanation("session", "The session has this row already; nobody else is asked.")
     options: Mapping[str, Any] = arguments.get("execution_options") or NO_OPTIONS
     try:
-        scope = decide(cache, binding, session, plan, options, arguments, only_asking=True)
+        scope = decide(
+            cache, binding, session, plan, options, arguments, only_asking=True, snapshot_hits=True
+        )
     except NotYetKnown:
         return Explanation(
             "unknown",
@@ -130,8 +133,12 @@ def _ask(scope: Scope, pk: tuple[Any, ...]) -> Explanation:
     stores = scope.cache.stores
     try:
         report = bridge.run(stores, look(scope.reader, entry))
+        if scope.began is not None:
+            bridge.run(stores, scope.look(entry))
     except LeftAlone:
         return _bypass(Bypass.BREAKER)
+    except TooNew:
+        return _bypass(Bypass.SNAPSHOT)
     except UnavailableError as error:
         return Explanation("failure", f"{error}; the database answers.", namespace=namespace)
     if report.usable:

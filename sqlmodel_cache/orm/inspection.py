@@ -29,7 +29,8 @@ class EntryReport:
         usable: a read would be a hit.
         negative: it says that there is no such row.
         epoch_current: it was filled under the epoch that is current; None if nothing is present.
-        age: seconds since it was filled, by this host's clock and the filler's; None: not known.
+        age: seconds since it was filled, by this host's clock and that of the store or, where time
+            was frozen, the filler; None: not known.
         ttl_left: seconds until the store drops it; None: not known.
         fenced: seconds for which a writer at work still bars fills; None: no writer is at work.
         leased: seconds for which a reader may still fill it; None: nobody is loading it.

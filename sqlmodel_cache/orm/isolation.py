@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _CURRENT = frozenset({"READ COMMITTED", "AUTOCOMMIT"})
+# Databases whose REPEATABLE READ is one snapshot, from a transaction's first statement or later.
+_SNAPSHOTS = frozenset({"postgresql", "mysql", "mariadb"})
 # Where a level cannot be learnt, the dialects whose default is known to see the newest rows.
 _READ_COMMITTED_BY_DEFAULT = frozenset({"postgresql", "oracle", "mssql"})
 
@@ -53,6 +55,32 @@ def blocks(bind: Any, connection: Connection | None) -> Bypass | None:
     if level in ("SERIALIZABLE", "READ UNCOMMITTED"):
         return Bypass.ISOLATION
     return None if connection is None else Bypass.SNAPSHOT
+
+
+def begins_snapshot(connection: Connection, *, ended: bool) -> bool:
+    """Tell whether the next statement of `connection`, and nothing before it, begins a snapshot.
+
+    Or might begin one. `ended`: the transaction before it was seen to end. Where a driver cannot
+    tell whether another is open, nothing but a listener of the pool's can have begun one since.
+    """
+    dialect = connection.dialect.name
+    if dialect == "sqlite":
+        return not (sqlite_in_transaction(connection) or is_half_read(connection))
+    if dialect not in _SNAPSHOTS or level_of(connection, connection) != "REPEATABLE READ":
+        return False
+    told = _in_transaction(driver_of(connection))
+    if told is None:
+        return ended and not connection.engine.pool.dispatch.checkout
+    return not told
+
+
+def _in_transaction(driver: Any) -> bool | None:
+    """Tell whether a driver has a transaction open, None if it cannot say."""
+    tells = getattr(driver, "is_in_transaction", None)  # asyncpg
+    if tells is not None:
+        return bool(tells())
+    status = getattr(getattr(driver, "info", None), "transaction_status", None)  # psycopg
+    return status != 0 if isinstance(status, int) else None
 
 
 def sqlite_in_transaction(connection: Connection) -> bool:

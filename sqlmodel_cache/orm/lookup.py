@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
+from sqlmodel_cache.codec.envelope import DATED
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.keys import Entry
@@ -28,7 +29,9 @@ from sqlmodel_cache.orm.options import bypass
 from sqlmodel_cache.orm.plan import Plan, plan_of
 from sqlmodel_cache.orm.reader import NO_ROW, Found
 from sqlmodel_cache.orm.reads.along import Place, arrive, complete, root_place
+from sqlmodel_cache.orm.snapshots import TooNew
 from sqlmodel_cache.protocol import read
+from sqlmodel_cache.protocol.dating import read_by
 from sqlmodel_cache.protocol.ops import Get, Reply
 from sqlmodel_cache.transport.breaker import LeftAlone
 from sqlmodel_cache.transport.drive import ask
@@ -82,7 +85,7 @@ def _get(
     if pk is None or _sqlalchemy.knows(session, (plan.identity_class, pk, None)):
         # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.
         return original(session, entity, ident, **kwargs)
-    scope = decide(cache, binding, session, plan, options, kwargs)
+    scope = decide(cache, binding, session, plan, options, kwargs, snapshot_hits=True)
     token = None
     if scope is Bypass.SESSION_CLASS or scope is Bypass.IDENTITY_TOKEN:
         token = shards.token_of(session, plan.mapper, pk, options, kwargs.get("identity_token"))
@@ -143,6 +146,9 @@ def look_up(
     except LeftAlone:
         counters.bypass(Bypass.BREAKER)
         return load()
+    except TooNew:
+        counters.bypass(Bypass.SNAPSHOT)
+        return load()
     except UnavailableError as error:
         counters.fail(begun)
         logger.debug("a lookup failed: %s", error, extra={"cache_model": counters.name})
@@ -159,7 +165,7 @@ def look_up(
     counters.misses += 1
     timed = Timed(load)
     try:
-        return timed() if held is None else _fill(scope, pk, held, timed, is_empty)
+        return timed() if held is None else _fill(scope, pk, held, timed, is_empty, begun)
     finally:
         counters.miss(begun, timed.seconds)
 
@@ -185,6 +191,7 @@ def _fill(
     held: read.Held,
     load: Callable[[], Any],
     is_empty: Callable[[Any], bool],
+    begun: float,
 ) -> Any:
     """Return what `load` loads, and store its row."""
     with scope.cache.flights.leading(held.entry.value):
@@ -194,13 +201,15 @@ def _fill(
         except Exception:
             settle(scope, held, None)
             raise
-        settle(scope, held, NO_SUCH_ROW if is_empty(loaded) else capture.rows.get(pk))
+        settle(scope, held, NO_SUCH_ROW if is_empty(loaded) else capture.rows.get(pk), begun)
         return loaded
 
 
 def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
     """Return (what was found or MISS, the lease to fill it with). Raises UnavailableError."""
     stores = scope.cache.stores
+    if scope.began is not None:
+        return bridge.run(stores, scope.look(entry)), None
     if bridge.at_hand(stores):
         # The first step of `read.lookup` without its generator: a hit needs no other.
         reply = ask(stores.sync.perform, Get(entry), stores.breaker)
@@ -257,15 +266,16 @@ def hydrated(
     return instance
 
 
-def settle(scope: Scope, held: read.Held, row: Row | None) -> bool:
+def settle(scope: Scope, held: read.Held, row: Row | None, since: float | None = None) -> bool:
     """Fill a lease with `row`, or give it back if there is nothing to store. Never raises.
 
-    Returns whether it was stored.
+    `since` is a moment of `clock.real()` before the lease was asked for; without it the entry is
+    not dated. Returns whether it was stored.
     """
     counters = scope.reader.counters
     begun = clock.real()
     try:
-        sealed = None if row is None else _seal(scope, held, row)
+        sealed = None if row is None else _seal(scope, held, row, since)
         if sealed is None:
             bridge.run(scope.cache.stores, read.abandon(held))
         elif bridge.run(scope.cache.stores, read.fill(held, *sealed)):
@@ -278,7 +288,7 @@ def settle(scope: Scope, held: read.Held, row: Row | None) -> bool:
     return False
 
 
-def _seal(scope: Scope, held: read.Held, row: Row) -> tuple[bytes, int] | None:
+def _seal(scope: Scope, held: read.Held, row: Row, since: float | None) -> tuple[bytes, int] | None:
     """Return (envelope, milliseconds to live), None if this row must not be stored."""
     config = scope.reader.plan.config
     ttl = scope.ttl
@@ -295,14 +305,17 @@ def _seal(scope: Scope, held: read.Held, row: Row) -> tuple[bytes, int] | None:
     life = ttl * 1000
     if config.jitter:
         life = max(1, round(life * (1 - config.jitter * random.random())))
+    stored_at, flags = clock.now(), row.flags
+    if held.at is not None and since is not None and not clock.frozen():
+        stored_at, flags = read_by(held.at, clock.real() - since) / 1e6, flags | DATED
     try:
         value = seal(
             held.entry.value,
             held.epoch,
             row.fingerprint,
             row.payload,
-            flags=row.flags,
-            stored_at=clock.now(),
+            flags=flags,
+            stored_at=stored_at,
             ttl=ttl,
         )
     except Unstorable:

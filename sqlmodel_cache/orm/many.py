@@ -75,7 +75,7 @@ def fetch(session: Session, model: type[T], keys: Iterable[Any]) -> tuple[list[T
         if cache is None:
             check_configured(plan, NO_OPTIONS)
         else:
-            scope = decide(cache, binding, session, plan, NO_OPTIONS, {})
+            scope = decide(cache, binding, session, plan, NO_OPTIONS, {}, snapshot_hits=True)
             if isinstance(scope, Bypass):
                 for _ in missing:
                     cache.tally.for_model(plan.name).bypass(scope)
@@ -180,7 +180,7 @@ def from_cache(
             compare(scope, entries[pk], seen, row)
         for pk, lease in held.items():
             row = capture.rows.get(pk) if pk in found else NO_SUCH_ROW
-            filled += settle(scope, lease, row)
+            filled += settle(scope, lease, row, begun)
     return found, filled
 
 
@@ -188,6 +188,8 @@ def _look_up_all(
     scope: Scope, entries: dict[_Pk, Entry]
 ) -> read.Steps[tuple[dict[_Pk, object], dict[_Pk, read.Held]]]:
     """Return what was found, and the leases to fill some of the rest with."""
+    if scope.began is not None:
+        return (yield from scope.look_at_all(entries)), {}
     replies = yield GetMany(tuple(entries.values()))
     hits: dict[_Pk, object] = {}
     held: dict[_Pk, read.Held] = {}

@@ -74,7 +74,8 @@ def answer(
     cache = cache_of(binding)
     if cache is None:
         return None
-    scope = decide(cache, binding, session, plan, options, how)
+    by_key = keys is not None
+    scope = decide(cache, binding, session, plan, options, how, snapshot_hits=by_key)
     if type(scope) is not Scope:
         assert isinstance(scope, Bypass)
         for _ in keys or pins.rows:

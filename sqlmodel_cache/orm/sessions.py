@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace, check_namespace_setting
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.orm import capture, executing, transactions, writes
+from sqlmodel_cache.orm import capture, executing, snapshots, transactions, writes
 from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of, cache_of
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connection import open_ledger
@@ -43,6 +43,10 @@ def attach() -> None:
     writes.watch()
     executing.watch()
     related.watch()
+    if any(cache.store_clock for cache in _state.live()):
+        snapshots.watch()
+    else:
+        snapshots.unwatch()
     if not event.contains(Session, "after_begin", _on_begin):
         event.listen(Session, "after_begin", _on_begin)
     _forget_compiled()
@@ -53,6 +57,7 @@ def detach() -> None:
     writes.unwatch()
     executing.unwatch()
     related.unwatch()
+    snapshots.unwatch()
     if event.contains(Session, "after_begin", _on_begin):
         event.remove(Session, "after_begin", _on_begin)
     _forget_compiled()

@@ -166,10 +166,11 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """What `Inspect` saw; the last three in milliseconds, None where there is none.
+    """What `Inspect` saw. Times that are left are in milliseconds, None where there is none.
 
     `left` is the life left to the value, `fenced` the time until the last writer's deadline (of
-    the row or of the whole model), `leased` that of a reader's lease.
+    the row or of the whole model), `leased` that of a reader's lease. `at` is the store's clock,
+    in microseconds; None where it is not known which run of a server it belongs to.
     """
 
     value: bytes | None
@@ -177,14 +178,19 @@ class Sight:
     left: int | None = None
     fenced: int | None = None
     leased: int | None = None
+    at: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The lease is mine; a fill must carry this epoch and this token, the name of the grant."""
+    """The lease is mine; a fill must carry this epoch and this token, the name of the grant.
+
+    `at` is the store's clock when it was given, as in `Sight`.
+    """
 
     epoch: bytes
     token: str
+    at: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

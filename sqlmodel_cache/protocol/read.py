@@ -58,11 +58,15 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A lease that is mine: the right to fill `entry` under `epoch`. `token` names the grant."""
+    """A lease that is mine: the right to fill `entry` under `epoch`. `token` names the grant.
+
+    `at` is the store's clock when it was given, in microseconds; None: not known.
+    """
 
     entry: Entry
     token: str
     epoch: bytes
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +122,7 @@ def after_miss(
     while True:
         answer = yield Lease(entry, token, new_epoch(), rejected, patience.lease)
         if isinstance(answer, Granted):
-            return Miss(Held(entry, answer.token, answer.epoch))
+            return Miss(Held(entry, answer.token, answer.epoch, answer.at))
         if isinstance(answer, Fenced):
             return Miss(None)
         if isinstance(answer, Leased):

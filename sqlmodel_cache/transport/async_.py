@@ -48,6 +48,7 @@ class RedisAsyncTransport:
     """
 
     _run = ANY
+    dated = False  # the store's times are not known to be those of one server
 
     def __init__(self, client: Redis) -> None:
         vet(client, transport="RedisAsyncTransport", is_async=True)

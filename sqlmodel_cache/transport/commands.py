@@ -175,8 +175,9 @@ def _inspect(op: Inspect, _cluster: bool) -> Plan:
 
 
 def _read_sight(answer: list[Any]) -> Sight:
-    value, epoch, *times = answer
-    return Sight(value, epoch, *(None if left < 0 else left for left in times))
+    value, epoch, *times, at = answer
+    left, fenced, leased = (None if time < 0 else time for time in times)
+    return Sight(value, epoch, left, fenced, leased, int(at))
 
 
 def _lease(op: Lease, _cluster: bool) -> Plan:
@@ -188,7 +189,8 @@ def _lease(op: Lease, _cluster: bool) -> Plan:
 def _read_lease(answer: list[Any]) -> LeaseReply:
     code = answer[0]
     if code == 0:
-        return Granted(answer[1], answer[2].decode())
+        grant = answer[2].decode()
+        return Granted(answer[1], grant, int(grant.rpartition(":")[2]))
     if code == 1:
         return Leased()
     if code == 2:

@@ -59,6 +59,7 @@ class RedisLineTransport(RedisSyncTransport):
         super().__init__(build())
         self._build = build
         self._trusting = trust_failover
+        self.dated = not trust_failover
         self._idle: deque[Line] = deque()
         self._of_parents: list[Any] = []
         tell_of_forks(self)

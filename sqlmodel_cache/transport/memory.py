@@ -65,6 +65,7 @@ class MemoryTransport:
     """
 
     blocks: Final = False  # never waits: an event loop may call it directly
+    steady: Final = True  # nobody can set its clock
 
     _lock: Lock
     _values: OrderedDict[str, Kept]
@@ -167,6 +168,7 @@ class MemoryTransport:
                 _left(left),
                 _left(max(writers, default=0.0)),
                 _left(locks[0].get(_LEASE, _NO_LEASE)[2] - at),
+                int(clock.steady() * 1e6),
             )
 
     def _lease(self, op: Lease) -> LeaseReply:
@@ -200,7 +202,7 @@ class MemoryTransport:
                 epoch = op.epoch[:4] + clocked + op.epoch[8:]
                 self._epochs[entry.shard.epoch] = epoch
             self._sweep(at)
-            return Granted(epoch, grant)
+            return Granted(epoch, grant, int(grant.rpartition(":")[2]))
 
     def _fill(self, op: Fill) -> bool:
         entry = op.entry
@@ -306,7 +308,7 @@ class MemoryTransport:
 
     def _microseconds(self) -> int:
         """Return a number that never comes twice: it makes grants and epochs new."""
-        self._last_made = max(self._last_made + 1, int(clock.real() * 1e6))
+        self._last_made = max(self._last_made + 1, int(clock.steady() * 1e6))
         return self._last_made
 
     def _say_forked(self) -> None:  # on the first miss: an empty store begins with one

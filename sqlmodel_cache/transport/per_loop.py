@@ -50,6 +50,7 @@ class PerLoopTransport:
     def __init__(self, build: Callable[[], Any], *, trust_failover: bool = False) -> None:
         self._build = build
         self._trusting = trust_failover
+        self.dated = not trust_failover
         self._lock = Lock()
         self._tenants: WeakKeyDictionary[asyncio.AbstractEventLoop, _Tenant] = WeakKeyDictionary()
         self._of_parents: list[Any] = []

@@ -19,7 +19,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlmodel_cache.protocol.ops import Lease, Op, Reply, Sight
+from sqlmodel_cache.protocol.ops import Granted, Lease, Op, Reply, Sight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -47,16 +47,23 @@ def marked(op: Op, run: bytes) -> Op:
 
 
 def judged(answer: Any, runs: Iterable[bytes]) -> Any:
-    """Return an answer without the epochs of other runs than those it came from."""
+    """Return an answer without the epochs of other runs than those it came from.
+
+    And without the clock of a server that is not known to be the one that the epoch names.
+    """
     known = [run for run in runs if run != ANY]
-    if not known:
-        return answer
     if isinstance(answer, list):
         return [_judged(one, known) for one in answer]
     return _judged(answer, known)
 
 
 def _judged(answer: Any, known: list[bytes]) -> Any:
-    if type(answer) not in (Reply, Sight) or answer.epoch is None:
+    kind = type(answer)
+    if kind not in (Reply, Sight, Granted):
         return answer
-    return answer if known == [answer.epoch[8:]] else replace(answer, epoch=None)
+    if answer.epoch is not None and known == [answer.epoch[8:]]:
+        return answer
+    if kind is Granted:
+        return replace(answer, at=None)
+    epoch = None if known else answer.epoch
+    return replace(answer, epoch=epoch) if kind is Reply else replace(answer, epoch=epoch, at=None)

@@ -20,6 +20,7 @@ class Stores:
     """One store, as it can be asked from threads (`sync`) and from tasks (`async_`).
 
     `blocks`: asking `sync` may wait for a network. `full`: leases, fences and epochs exist.
+    `dated`: it tells the time, and whose time it is; `steady`: and nobody can set that clock.
     """
 
     sync: Any
@@ -28,6 +29,8 @@ class Stores:
     full: bool
     at_once: bool = field(init=False)  # `sync` never waits
     awaits: bool = field(init=False)  # `async_` is asked by a coroutine
+    dated: bool = field(init=False)
+    steady: bool = field(init=False)
     breaker: Breaker = field(default_factory=Breaker)
     close: Callable[[], None] = field(default=lambda: None)
     aclose: Callable[[], Awaitable[None]] | None = None
@@ -37,6 +40,10 @@ class Stores:
         awaits = iscoroutinefunction(getattr(self.async_, "perform", None))
         object.__setattr__(self, "at_once", self.sync is not None and not self.blocks)
         object.__setattr__(self, "awaits", awaits)
+        asked = [one for one in (self.sync, self.async_) if one is not None]
+        dated = self.full and all(getattr(one, "dated", True) for one in asked)
+        object.__setattr__(self, "dated", dated)
+        object.__setattr__(self, "steady", getattr(self.sync, "steady", False))
 
 
 def open_stores(transport: object) -> Stores:

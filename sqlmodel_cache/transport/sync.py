@@ -35,6 +35,7 @@ class RedisSyncTransport:
     """
 
     _run = ANY
+    dated = False  # the store's times are not known to be those of one server
 
     def __init__(self, client: Redis) -> None:
         vet(client, transport="RedisSyncTransport", is_async=False)

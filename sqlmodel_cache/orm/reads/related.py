@@ -63,7 +63,7 @@ def _look_up(plan: Plan, asked: _strategies.KeyedLoad, load: Callable[[], Any]) 
     if reason is not None:
         counters.bypass(reason)
         return load()
-    scope = decide(cache, binding, session, plan, asked.execution_options, {})
+    scope = decide(cache, binding, session, plan, asked.execution_options, {}, snapshot_hits=True)
     if type(scope) is not Scope:
         assert isinstance(scope, Bypass)
         counters.bypass(scope)
