@@ -48,7 +48,8 @@ CAUSES: Final[dict[Bypass, Cause]] = {
     ),
     Bypass.SNAPSHOT: Cause(
         "the transaction reads from a snapshot, which must see nothing newer",
-        "read before the first statement, use READ COMMITTED, or close half-read results",
+        "read before the first statement, use READ COMMITTED, close half-read results, or"
+        " configure(snapshot_hits=True), which gives what was read before the snapshot began",
     ),
     Bypass.ISOLATION: Cause(
         "the isolation level is SERIALIZABLE, READ UNCOMMITTED, or was set by SQL text",

@@ -59,8 +59,7 @@ def watch() -> None:
         _watcher = object()
     for name in _STATEMENT_EVENTS:
         if not event.contains(Engine, name, _on_statement):
-            # First in line: whoever stands before us might send one of his own.
-            event.listen(Engine, name, _on_statement, insert=True)
+            event.listen(Engine, name, _on_statement)
 
 
 def unwatch() -> None:

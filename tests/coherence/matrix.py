@@ -45,6 +45,7 @@ class Setup:
     """One kind of transaction.
 
     `begin`: how SQLite's transactions are begun, None to leave it to the driver.
+    `hits`: with `configure(snapshot_hits=True)`.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Setup:
     settings: Mapping[str, Any] = field(default_factory=dict)
     journal: str | None = None
     begin: str | None = None
+    hits: bool = False
 
 
 def _level(level: str) -> dict[str, Any]:
@@ -73,6 +75,9 @@ SETUPS: Final = (
     Setup("SQLite WAL, BEGIN IMMEDIATE", "sqlite", journal="WAL", begin="BEGIN IMMEDIATE"),
     Setup("SQLite WAL, AUTOCOMMIT", "sqlite", _level("AUTOCOMMIT"), journal="WAL"),
     Setup("SQLite in memory, StaticPool", "sqlite", {"poolclass": StaticPool}),
+    Setup("PostgreSQL snapshot_hits", "postgresql", _level("REPEATABLE READ"), hits=True),
+    Setup("MariaDB snapshot_hits", "mariadb", _level("REPEATABLE READ"), hits=True),
+    Setup("SQLite WAL snapshot_hits", "sqlite", journal="WAL", begin="BEGIN", hits=True),
 )
 
 
@@ -233,10 +238,12 @@ def opened(setup: Setup, url: str | None, folder: Path) -> Iterator[Place]:
         with outside.begin() as connection:
             rows = [{"id": number, "side": "heads"} for number in (1, 2)]
             connection.execute(insert(Coin), rows)
-        SQLModelCache.configure("memory://")
+        SQLModelCache.configure("memory://", snapshot_hits=setup.hits)
         for each in (engine, outside):  # an engine's first lookup asks the database who it is
             with Session(each) as session:
                 session.get(Coin, 0)
+            with Session(each) as session:  # and from here on the end of the last one is known
+                _said(session)
         yield Place(engine, outside)
         Base.metadata.drop_all(outside)
     finally:

@@ -6,11 +6,24 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from sqlmodel_cache import SQLModelCache
 from sqlmodel_cache.orm import cursors, decide, isolation
 from sqlmodel_cache.orm.connection import Ledger
+from sqlmodel_cache.protocol.dating import StoreClock
 from tests.coherence import matrix
-from tests.coherence.matrix import INTERLEAVINGS, SETUPS, Place, Setup, Violation, judged, opened
+from tests.coherence.matrix import (
+    INTERLEAVINGS,
+    SETUPS,
+    Coin,
+    Place,
+    Setup,
+    Violation,
+    judged,
+    opened,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,6 +79,29 @@ def _fills_after_writes(patched: pytest.MonkeyPatch) -> None:
     _nothing_touched(patched)
 
 
+def _any_date(patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(StoreClock, "before", lambda clock, run, moment, now: float("inf"))
+
+
+@pytest.mark.parametrize("setup", [s for s in SETUPS if s.hits], ids=lambda setup: setup.name)
+def test_s4_a_snapshot_is_given_what_was_read_before(
+    place_of: Callable[[Setup], Place], setup: Setup
+) -> None:
+    """It hits, so the cells above say something; and a change after it began does not show."""
+    place = place_of(setup)
+    place.read()
+    with Session(place.engine) as session:
+        session.get(Coin, 2)
+        hits = SQLModelCache.stats().hits
+        session.execute(select(Coin.id)).all()
+        assert session.get_one(Coin, 1).side == "heads"
+        assert SQLModelCache.stats().hits == hits + 1
+        place.turn()
+        session.expire_all()
+        assert session.get_one(Coin, 1).side == "heads"
+    place.check()
+
+
 @pytest.mark.parametrize(
     ("name", "interleaving", "broken"),
     [
@@ -75,6 +111,9 @@ def _fills_after_writes(patched: pytest.MonkeyPatch) -> None:
         ("MariaDB READ UNCOMMITTED", matrix.dirty_fill, _no_snapshots),
         ("SQLite WAL, BEGIN", matrix.old_snapshot_fill, _no_snapshots),
         ("SQLite WAL, BEGIN", matrix.hit_newer_than_snapshot, _no_snapshots),
+        ("PostgreSQL snapshot_hits", matrix.hit_newer_than_snapshot, _any_date),
+        ("MariaDB snapshot_hits", matrix.hit_newer_than_snapshot, _any_date),
+        ("SQLite WAL snapshot_hits", matrix.hit_newer_than_snapshot, _any_date),
         ("SQLite in memory, StaticPool", matrix.dirty_fill, _fills_after_writes),
         ("PostgreSQL READ COMMITTED", matrix.read_own_write, _nothing_touched),
         ("PostgreSQL READ COMMITTED", matrix.fill_after_own_write, _fills_after_writes),

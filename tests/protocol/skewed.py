@@ -244,4 +244,4 @@ def _way(came: dict[State, tuple[str, State] | None], state: State) -> list[str]
 DRIFTS: Final = tuple(
     (filler * DRIFT * 0.99, reader * DRIFT * 0.99) for filler in (-1, 1) for reader in (-1, 1)
 )
-SETS: Final = (-40_000_000, -4_000_000, 4_000_000, 40_000_000)
+SETS: Final = (-40_000_000, 4_000_000)

@@ -72,7 +72,7 @@ class Unfenced(Rightly):
     strict = False
 
 
-SET_ONCE = World(sets=SETS, times=1)
+SET_ONCE = World(sets=SETS, times=1, ticks=3)
 
 
 @pytest.mark.parametrize("drift", DRIFTS, ids=str)
@@ -86,8 +86,8 @@ def test_s4_clocks_that_run_apart(drift: tuple[float, float]) -> None:
 def test_s4_a_clock_that_is_set_once() -> None:
     """At any moment, forward or back, by little or much."""
     states, hits = SET_ONCE.explore(Rightly())
-    assert states > 100_000
-    assert hits > 500
+    assert states > 50_000
+    assert hits > 100
 
 
 @pytest.mark.parametrize(
@@ -132,13 +132,13 @@ def test_what_the_lead_is_for() -> None:
     how.strict = False
     with pytest.raises(Violation):
         SET_ONCE.explore(how, only_newer=True)
-    assert SET_ONCE.explore(Unfenced(), only_newer=True)[1] > 500
+    assert SET_ONCE.explore(Unfenced(), only_newer=True)[1] > 100
 
 
 def test_why_it_has_to_be_asked_for() -> None:
     """A clock set forward and back within one transaction makes a new entry look old."""
     with pytest.raises(Violation, match="is set by") as caught:
-        World(sets=SETS[1:3], times=2).explore(Rightly())
+        World(sets=(-4_000_000, 4_000_000), times=2, ticks=2).explore(Rightly())
     assert str(caught.value).count("is set by") == 2
 
 
