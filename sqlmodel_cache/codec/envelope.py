@@ -176,7 +176,7 @@ def unseal(
 
 
 def ends_at(value: bytes) -> float | None:
-    """Return when a value ends, in seconds since 1970 by the clock of `stored_at`; None if not ours."""
+    """Return when a value ends, in seconds since 1970 by the clock that dated it, or None."""
     if len(value) < _SIZE + 4 or value[0] != FORMAT:
         return None
     return _stored_at(value) / _MICROSECONDS + float(_HEADER.unpack_from(value)[5])

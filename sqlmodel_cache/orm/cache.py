@@ -66,7 +66,8 @@ class Cache:
         self.stores.close()
         raise ConfigurationError(
             "snapshot_hits=True needs a store that tells the time, and of which it is known when"
-            " another server answers: memory://, or Redis by URL without trust_failover"
+            " another server answers: memory://, or Redis by URL without trust_failover and"
+            " without local copies, which may be older than they say"
         )
 
     def after_fork(self) -> None:

@@ -20,7 +20,8 @@ class Stores:
     """One store, as it can be asked from threads (`sync`) and from tasks (`async_`).
 
     `blocks`: asking `sync` may wait for a network. `full`: leases, fences and epochs exist.
-    `dated`: it tells the time, and whose time it is; `steady`: and nobody can set that clock.
+    `dated`: it tells the time, and whose time it is, and its values are no copies; `steady`: and
+    nobody can set that clock.
     """
 
     sync: Any
@@ -41,7 +42,9 @@ class Stores:
         object.__setattr__(self, "at_once", self.sync is not None and not self.blocks)
         object.__setattr__(self, "awaits", awaits)
         asked = [one for one in (self.sync, self.async_) if one is not None]
-        dated = self.full and all(getattr(one, "dated", True) for one in asked)
+        dated = (
+            self.full and self.local is None and all(getattr(one, "dated", True) for one in asked)
+        )
         object.__setattr__(self, "dated", dated)
         object.__setattr__(self, "steady", getattr(self.sync, "steady", False))
 

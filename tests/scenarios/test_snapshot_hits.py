@@ -328,6 +328,7 @@ def test_a_clock_that_nobody_knows_dates_nothing(plain: Any) -> None:
     [
         ("memory://", {"consistency": "eventual"}, "strict"),
         ("redis://127.0.0.1:1/0?trust_failover=1", {}, "trust_failover"),
+        ("redis://127.0.0.1:1/0?local=10", {}, "local copies"),
         ("dict", {}, "tells the time"),
     ],
 )
