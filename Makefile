@@ -43,8 +43,11 @@ coherence: $(VENV)/.test  ## the proof that nothing stale is read, in SECONDS=60
 suites: $(VENV)/.test  ## SQLModel's own tests, without the cache and with every class cached
 	@$(BIN)/python -m tests.suites
 
+docs: $(VENV)/.docs  ## the site, into site/index.html; every warning is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build && echo "site/index.html"
+
 clean:  ## remove the virtual environments and everything generated
-	rm -rf .venv* build dist *.egg-info .coverage* .hypothesis .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv* build dist site *.egg-info .coverage* .hypothesis .pytest_cache .mypy_cache .ruff_cache
 
 # What an extra of setup.cfg needs. PIN narrows a version: make test VENV=.venv-20 PIN='sqlalchemy<2.1'
 $(VENV)/.%: setup.cfg | $(BIN)/pip
@@ -59,4 +62,4 @@ $(BIN)/pip:
 		$(PYTHON) -m venv --without-pip --clear $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
-.PHONY: help venv demo test lint types bench coherence suites clean
+.PHONY: help venv demo test lint types bench coherence suites docs clean

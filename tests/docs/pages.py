@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 _FENCE = re.compile(
     r"^(?P<fence>`{3,})(?P<language>[^\n]*)\n(?P<body>.*?)^(?P=fence)\s*$", re.M | re.S
 )
+_NEW = "<!-- new program -->"
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 _HEADING = re.compile(r"^#+ +(?P<title>.+?)\s*$", re.M)
 
@@ -31,22 +32,34 @@ def blocks(page: Path, language: str) -> list[Block]:
     return [
         Block(language, found["body"], text.count("\n", 0, found.start("body")) + 1)
         for found in _FENCE.finditer(text)
-        if found["language"].strip() == language
+        if _language(found) == language
     ]
 
 
 def languages(page: Path) -> set[str]:
     """Return the languages of all blocks of a page."""
-    return {found["language"].strip() for found in _FENCE.finditer(page.read_text("utf-8"))}
+    return {_language(found) for found in _FENCE.finditer(page.read_text("utf-8"))}
 
 
-def script(page: Path) -> str:
-    """Return the Python of a page as one script whose line numbers are the page's."""
-    lines: list[str] = []
+def _language(found: re.Match[str]) -> str:
+    """Return the first word after the fence; what follows is for the site (`hl_lines`)."""
+    return found["language"].strip().partition(" ")[0]
+
+
+def scripts(page: Path) -> list[str]:
+    """Return the Python of a page as scripts whose line numbers are the page's.
+
+    One, unless the page says `<!-- new program -->` before a block.
+    """
+    text = page.read_text("utf-8").splitlines()
+    programs: list[list[str]] = [[]]
     for block in blocks(page, "python"):
+        if block.line > 2 and text[block.line - 3].strip() == _NEW and programs[-1]:
+            programs.append([])
+        lines = programs[-1]
         lines += [""] * (block.line - 1 - len(lines))
         lines += block.body.splitlines()
-    return "\n".join(lines) + "\n"
+    return ["\n".join(lines) + "\n" for lines in programs]
 
 
 def prose(page: Path) -> str:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import PAGES, ROOT, anchors, blocks, languages, links, script
+from tests.docs.pages import PAGES, ROOT, anchors, blocks, languages, links, scripts
 
 # Warnings are errors, but for one of Starlette's about which HTTP client its tests should use.
 WARNINGS = ("-W", "error", "-W", "ignore:Using `httpx` with `starlette.testclient`")
@@ -33,27 +33,30 @@ def name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name)
 def test_python_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """A page's Python blocks, in order, in one namespace."""
-    (tmp_path / page.name).write_text(runnable(page, request), "utf-8")
-    run_in(tmp_path, [*WARNINGS, page.name])
+    """A page's Python blocks, in order, in one namespace; or program after program."""
+    for source in runnable(page, request):
+        (tmp_path / page.name).write_text(source, "utf-8")
+        run_in(tmp_path, [*WARNINGS, page.name])
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if "\ndef test_" in script(p)], ids=name)
+@pytest.mark.parametrize("page", [p for p in PAGES if "\ndef test_" in scripts(p)[0]], ids=name)
 def test_the_tests_on_a_page_pass(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     """Where a page shows tests, pytest runs them."""
-    (tmp_path / "test_page.py").write_text(runnable(page, request), "utf-8")
+    (source,) = runnable(page, request)
+    (tmp_path / "test_page.py").write_text(source, "utf-8")
     printed = run_in(tmp_path, ["-m", "pytest", *WARNINGS, "-p", "no:asyncio", "test_page.py"])
     assert "skipped" not in printed
 
 
-def runnable(page: Path, request: pytest.FixtureRequest) -> str:
-    """Return the Python of a page, with the tests' own Redis where it names the usual one."""
-    source = script(page)
-    if LOCAL_REDIS in source:
-        source = source.replace(LOCAL_REDIS, request.getfixturevalue("redis_url"))
-    return source
+def runnable(page: Path, request: pytest.FixtureRequest) -> list[str]:
+    """Return the programs of a page, with the tests' own Redis where one names the usual one."""
+    programs = scripts(page)
+    if any(LOCAL_REDIS in source for source in programs):
+        url = request.getfixturevalue("redis_url")
+        return [source.replace(LOCAL_REDIS, url) for source in programs]
+    return programs
 
 
 def run_in(folder: Path, arguments: list[str]) -> str:
