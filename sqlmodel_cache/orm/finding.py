@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.decide import NO_OPTIONS, check_configured
-from sqlmodel_cache.orm.many import check_async, check_sync, fetch
+from sqlmodel_cache.orm.many import check_async, check_sync, fetch, listed
 from sqlmodel_cache.orm.plan import Plan, plan_of
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def warm(session: Session, model: type[Any], keys: Iterable[Any]) -> int:
 async def awarm(session: AsyncSession, model: type[Any], keys: Iterable[Any]) -> int:
     """Like `warm`, for an `AsyncSession`."""
     check_async("awarm", session)
-    return await session.run_sync(warm, model, list(keys))
+    return await session.run_sync(warm, model, listed(model, keys))
 
 
 def _check_names(plan: Plan, names: Iterable[str]) -> None:

@@ -54,7 +54,7 @@ def get_many(session: Session, model: type[T], keys: Iterable[Any]) -> list[T | 
 def fetch(session: Session, model: type[T], keys: Iterable[Any]) -> tuple[list[T | None], int]:
     """Return what `get_many` returns, and how many rows were stored on the way."""
     mapper = inspect(model)
-    asked = [primary_key(mapper, key) for key in keys]
+    asked = [primary_key(mapper, key) for key in listed(model, keys)]
     if None in asked:
         raise ConfigurationError(
             f"{model.__name__}: a key does not have the form that session.get() takes"
@@ -92,7 +92,17 @@ def fetch(session: Session, model: type[T], keys: Iterable[Any]) -> tuple[list[T
 async def aget_many(session: AsyncSession, model: type[T], keys: Iterable[Any]) -> list[T | None]:
     """Like `get_many`, for an `AsyncSession`."""
     check_async("aget_many", session)
-    return await session.run_sync(get_many, model, list(keys))
+    return await session.run_sync(get_many, model, listed(model, keys))
+
+
+def listed(model: type[Any], keys: Iterable[Any]) -> list[Any]:
+    """Return the keys as a list; a lone one, of which a string would be many, is refused."""
+    if isinstance(keys, str | bytes) or not isinstance(keys, Iterable):
+        raise ConfigurationError(
+            f"{model.__name__}: {type(keys).__name__} is no list of primary keys; put a single one"
+            " into a list"
+        )
+    return list(keys)
 
 
 def check_sync(name: str, session: object) -> None:

@@ -20,8 +20,10 @@ from sqlmodel_cache import (
     ConfigurationError,
     SQLModelCache,
     aget_many,
+    awarm,
     cached_sessionmaker,
     get_many,
+    warm,
 )
 from tests.api.models import Base, Hero, Pair, Plain, fill
 from tests.recording import Commands, Statements, stable_id
@@ -302,3 +304,15 @@ async def test_a_plain_session_is_refused():
     """The same the other way round."""
     with pytest.raises(ConfigurationError, match="get_many"):
         await aget_many(Session(), Hero, [1])
+
+
+@pytest.mark.parametrize("keys", [1, "12", b"12", None], ids=stable_id)
+async def test_a_lone_key_is_refused(engine: Engine, keys: Any) -> None:
+    """The characters of a string would be looked up as keys, and nothing be said."""
+    with Session(engine) as session:
+        for call in (get_many, warm):
+            with pytest.raises(ConfigurationError, match=r"Hero: .* is no list of primary keys"):
+                call(session, Hero, keys)
+    for acall in (aget_many, awarm):
+        with pytest.raises(ConfigurationError, match="put a single one into a list"):
+            await acall(AsyncSession(), Hero, keys)
