@@ -167,6 +167,7 @@ class Counters:
     def bypass(self, reason: Bypass) -> None:
         """Count one lookup that did not use the cache."""
         self.bypasses[reason] = self.bypasses.get(reason, 0) + 1
+        logger.debug("%s: not from the cache, %s", self.name, reason.value)
         if self._observers:
             self._tell(Lookup(self.name, Outcome.BYPASS, reason))
 

@@ -32,9 +32,12 @@ def escape(part: str) -> str:
     return _UNSAFE.sub(lambda match: f"%{ord(match.group()):x};", part)
 
 
-def label_of(entry: Entry) -> str:
-    """Return a name of an entry for logs, where no primary key may stand: ten hex digits."""
-    return sha1(entry.value.encode(), usedforsecurity=False).hexdigest()[:10]
+def label_of(value: str) -> str:
+    """Return a name of an entry for logs, where no primary key may stand: ten hex digits.
+
+    `value` is the key of its envelope.
+    """
+    return sha1(value.encode(), usedforsecurity=False).hexdigest()[:10]
 
 
 def bulletin_board(prefix: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
 from typing import Annotated, Any
 
 import typer
@@ -31,7 +30,6 @@ from sqlmodel_cache.cli.target import (
     opened,
     problems,
 )
-from sqlmodel_cache.codec.envelope import number_of
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.keys import LAYOUT, Shard, shard_called
 from sqlmodel_cache.orm import bridge, explicit
@@ -114,13 +112,6 @@ def _look(cls: type[Any], ident: Any, engine: Engine) -> list[tuple[str, EntryRe
 
 
 def _plain(namespace: str, report: EntryReport) -> dict[str, Any]:
-    origin = report.filled_by
-    by = None
-    if origin is not None:
-        host = socket.gethostname()
-        here = host if number_of(host) == origin.host else f"host {origin.host:06x}"
-        release = ".".join(map(str, origin.release))
-        by = f"process {origin.pid} on {here}, release {release}"
     return {
         "key": report.key,
         "namespace": namespace,
@@ -132,7 +123,7 @@ def _plain(namespace: str, report: EntryReport) -> dict[str, Any]:
         "epoch_current": report.epoch_current,
         "fenced": report.fenced,
         "leased": report.leased,
-        "filled_by": by,
+        "filled_by": None if report.filled_by is None else str(report.filled_by),
         "values": None if report.values is None else dict(report.values),
     }
 

@@ -68,6 +68,11 @@ class Origin(msgspec.Struct, frozen=True):
     host: int
     release: tuple[int, ...]
 
+    def __str__(self) -> str:
+        host = socket.gethostname()
+        where = host if number_of(host) == self.host else f"host {self.host:06x}"
+        return f"process {self.pid} on {where}, release {'.'.join(map(str, self.release))}"
+
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
     """A value that passed every check; a Struct, as a dataclass takes five times as long."""

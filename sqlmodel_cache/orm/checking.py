@@ -108,7 +108,7 @@ def _report(scope: Scope, watching: Watching, entry: Entry, names: tuple[str, ..
         " Counts are in stats(); this is said once a minute.",
         counters.name,
         ", ".join(names),
-        label_of(entry),
+        label_of(entry.value),
         age,
         "" if watching.shadow else "; it was dropped, and the database answered",
     )

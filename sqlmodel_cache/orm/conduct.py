@@ -8,12 +8,13 @@ limit holds whatever code says, so that an operator needs no release to stop rea
 from __future__ import annotations
 
 from dataclasses import dataclass
+from logging import DEBUG
 from typing import Final
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import MODES, CacheConfig, Configuration, Mode
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.events import Bypass, logger
 
 _STRICTNESS: Final[dict[Mode, int]] = {mode: number for number, mode in enumerate(MODES)}
 
@@ -23,13 +24,14 @@ class Conduct:
     """What is unusual about the lookups of one model.
 
     `bypass`: why none of them uses the cache. `shadow`: the database answers all of them.
-    `sample`, `verify`: shares, from 0 to 1.
+    `sample`, `verify`: shares, from 0 to 1. `tells`: each lookup is told to the log, at DEBUG.
     """
 
     bypass: Bypass | None
     shadow: bool
     sample: float
     verify: float
+    tells: bool = False
 
 
 def limit_from_environment() -> Mode:
@@ -58,6 +60,7 @@ def conduct_of(
     verify = config.verify if own.verify is None else own.verify
     if mode == "invalidate":
         return Conduct(Bypass.INVALIDATE, shadow=False, sample=0.0, verify=0.0)
-    if mode == "on" and sample >= 1 and verify <= 0:
+    tells = logger.isEnabledFor(DEBUG)
+    if mode == "on" and sample >= 1 and verify <= 0 and not tells:
         return None
-    return Conduct(None, mode == "shadow", sample, verify)
+    return Conduct(None, mode == "shadow", sample, verify, tells)

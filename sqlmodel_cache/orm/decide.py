@@ -29,7 +29,7 @@ from sqlmodel_cache.orm.plan import Plan
 from sqlmodel_cache.orm.reader import Reader
 from sqlmodel_cache.orm.reads.asked import steps_asked
 from sqlmodel_cache.orm.transactions import wrap_dialect
-from sqlmodel_cache.orm.watching import Watching
+from sqlmodel_cache.orm.watching import Telling, Watching
 from sqlmodel_cache.protocol.read import Steps
 
 K = TypeVar("K")
@@ -265,7 +265,8 @@ def _at_bind(
         if isinstance(drawn, Bypass):
             return drawn
         if drawn is not None:
-            reader = watching = drawn
+            reader = drawn
+            watching = drawn if type(drawn) is Watching else None
     if watching is not None and began is not None:
         return Bypass.SNAPSHOT  # one thing at a time
     return Scope(cache, session, reader, bind, ttl, ledger, schema, watching, None, began)
@@ -273,7 +274,7 @@ def _at_bind(
 
 def _draw(
     cache: Cache, reader: Reader, conduct: Conduct | None, only_asking: bool, awaits: bool
-) -> Watching | Bypass | None:
+) -> Reader | Bypass | None:
     """Decide how one lookup goes where that is no matter of course; None: it uses the cache."""
     off = conduct is not None and conduct.bypass is Bypass.SWITCHED_OFF
     if off and not (only_asking or awaits) and clock.real() >= cache.switch.due:
@@ -292,7 +293,7 @@ def _draw(
             return Bypass.SAMPLE
     if conduct.shadow or (conduct.verify and random.random() < conduct.verify):
         return Watching(reader, shadow=conduct.shadow)
-    return None
+    return Telling(reader) if conduct.tells else None
 
 
 def _asks_for_more(

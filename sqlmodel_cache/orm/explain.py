@@ -61,7 +61,7 @@ class Explanation:
         if self.remedy:
             said.append(f"Remedy: {self.remedy}.")
         if self.entry is not None:
-            said.append(f"Key: {self.entry.key}")
+            said.append(f"Key: {self.entry.key} ({self.entry.label} in the log)")
             said.append(str(self.entry))
         if self.expected == "miss" and self.ttl is not None:
             said.append(

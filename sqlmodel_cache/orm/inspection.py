@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec import unseal
 from sqlmodel_cache.codec.envelope import Envelope, Origin
+from sqlmodel_cache.keys import label_of
 from sqlmodel_cache.orm.reader import NO_ROW, Found
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import Inspect, Sight
@@ -50,6 +51,11 @@ class EntryReport:
     filled_by: Origin | None = None
     values: Mapping[str, Any] | None = field(default=None, repr=False)
 
+    @property
+    def label(self) -> str:
+        """What the log calls it, where no primary key may stand."""
+        return label_of(self.key)
+
     def __str__(self) -> str:
         return " ".join(self._sentences())
 
@@ -58,7 +64,8 @@ class EntryReport:
         if self.epoch_current is False:
             said.append("Its epoch is no longer current: the model was forgotten since.")
         if self.age is not None:
-            said.append(f"It was filled {self.age:.1f} s ago.")
+            by = "" if self.filled_by is None else f" by {self.filled_by}"
+            said.append(f"It was filled {self.age:.1f} s ago{by}.")
         if self.ttl_left is not None:
             said.append(f"It has {self.ttl_left:.1f} s left.")
         if self.fenced is not None:

@@ -68,9 +68,7 @@ class Switch:
     def take(self, off: frozenset[str]) -> None:
         """Go by what is off now."""
         former, self.off = self.off, off
-        if former == off:
-            return
-        self._changed()
+        self._changed()  # also for what else may have: the level of the log
         for names, what in ((off - former, "off"), (former - off, "on again")):
             if names:
                 logger.warning(

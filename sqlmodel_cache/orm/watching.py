@@ -1,11 +1,16 @@
-"""A reader for lookups that are to be compared with the database: it remembers what it read."""
+"""Readers for single lookups: one remembers what it read, to be compared; one tells the log."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlmodel_cache.events import Bypass
+from sqlmodel_cache import clock
+from sqlmodel_cache.codec import unseal
+from sqlmodel_cache.codec.envelope import Envelope
+from sqlmodel_cache.events import Bypass, logger
+from sqlmodel_cache.keys import label_of
 from sqlmodel_cache.orm.reader import Reader
+from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import Reply
 
 if TYPE_CHECKING:
@@ -45,3 +50,36 @@ class Watching(Reader):
         """Count one that cannot be compared."""
         if self.shadow:
             self.counters.shadow_unsure += 1
+
+
+class Telling(Reader):
+    """A reader that tells the story of each answer to the log, at DEBUG; no value, no key."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.__dict__.update(reader.__dict__)
+
+    def read(self, entry: Entry, reply: Reply) -> object:
+        """As `Reader.read`."""
+        if reply.value is None or reply.epoch is None:
+            what = "nothing is stored" if reply.value is None else "no epoch is current"
+            logger.debug("%s %s: a miss, %s", self.counters.name, label_of(entry.value), what)
+            return read.MISS
+        return self.verify(entry, reply.value, reply.epoch)
+
+    def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
+        """As `Reader.verify`."""
+        found = super().verify(entry, value, epoch)
+        envelope = unseal(entry.value, value, None)
+        age, by = "an unknown time", "nobody knows whom"
+        if isinstance(envelope, Envelope):
+            age, by = f"{max(0.0, clock.now() - envelope.stored_at):.1f} s", str(envelope.filled_by)
+        logger.debug(
+            "%s %s: %s, epoch %s, filled %s ago by %s",
+            self.counters.name,
+            label_of(entry.value),
+            "a miss, unusable" if found is read.MISS else "a hit",
+            "none" if epoch is None else epoch.hex(),
+            age,
+            by,
+        )
+        return found
