@@ -37,6 +37,9 @@ class CacheConfig:
             its setting.
         sample: share of lookups, from 0 to 1, that go by the mode; None falls back likewise.
         verify: share of hits, from 0 to 1, that are checked; None falls back likewise.
+        refresh_ahead: 0 lets entries live for their whole TTL; above 0, one caller may load the
+            row again shortly before it ends while others go on hitting. 1 is a good value, more
+            refreshes earlier.
         local_ttl: seconds for which each process may keep copies of rows of its own; None or 0
             keeps none. Needs `redis://...?local=10000` or a `TieredTransport`. Other processes'
             commits are then seen when their message arrives, at the latest after so long.
@@ -51,6 +54,7 @@ class CacheConfig:
     mode: Mode | None = None
     sample: float | None = None
     verify: float | None = None
+    refresh_ahead: float = 0.0
     local_ttl: int | None = None
 
     def check(self, model: str) -> None:
@@ -60,6 +64,12 @@ class CacheConfig:
         check_seconds(where, "ttl", self.ttl)
         check_seconds(where, "negative_ttl", self.negative_ttl)
         check_seconds(where, "local_ttl", self.local_ttl)
+        beta = self.refresh_ahead
+        if type(beta) not in (int, float) or not 0 <= beta < float("inf"):
+            raise ConfigurationError(
+                f"{where}: refresh_ahead={beta!r} is not valid; use a number of 0 (off) or more,"
+                " 1 as a rule"
+            )
         if type(self.jitter) not in (int, float) or not 0 <= self.jitter <= 1:
             raise ConfigurationError(
                 f"{where}: jitter={self.jitter!r} is not a share of the TTL; use a number"

@@ -24,7 +24,7 @@ from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.capture import listens_alone
 from sqlmodel_cache.orm.decide import NO_OPTIONS, NotYetKnown, Scope, decide
 from sqlmodel_cache.orm.identity import primary_key
-from sqlmodel_cache.orm.lookup import hydrated, is_none, look_up
+from sqlmodel_cache.orm.lookup import hydrated, is_none, look_up, should_refresh
 from sqlmodel_cache.orm.plan import Plan, plan_of
 from sqlmodel_cache.orm.reader import NO_ROW, Found
 from sqlmodel_cache.protocol import read
@@ -119,6 +119,10 @@ async def _answer(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callabl
     if found is read.MISS:
         return await _sqlalchemy.greenlet_spawn(
             look_up, scope, entry, pk, load, hydrated, is_none, reply
+        )
+    if scope.reader.ahead is not None and should_refresh(scope, reply):
+        return await _sqlalchemy.greenlet_spawn(
+            look_up, scope, entry, pk, load, hydrated, is_none, reply, found
         )
     if found is NO_ROW or (type(found) is Found and _is_quiet(scope.session, found)):
         instance = hydrated(scope.session, found, load)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial, wraps
 from operator import is_
 from typing import TYPE_CHECKING, Any
@@ -129,20 +130,29 @@ def look_up(
     made_of: Callable[[Session, object, Callable[[], Any]], Any],
     is_empty: Callable[[Any], bool],
     seen: Reply | None = None,
+    aging: object = read.MISS,
 ) -> Any:
     """Answer one lookup: from the cache by `made_of(session, found, load)`, else by `load()`.
 
     `is_empty` tells whether what was loaded means that there is no such row. `seen` is what the
-    store was found to have just now, and was of no use.
+    store was found to have just now, and was of no use; or `aging` was made of it, which is good
+    and should be loaded again.
     """
     counters = scope.reader.counters
     begun = clock.real()
     flights = scope.cache.flights
-    if flights.flying and (flight := flights.find(entry.value)) is not None:
+    if aging is not read.MISS:
+        pass  # nobody waits for a refresh
+    elif flights.flying and (flight := flights.find(entry.value)) is not None:
         bridge.wait(flight, PATIENCE.wait)
         seen = None
     try:
-        found, held = _read(scope, entry) if seen is None else _pursue(scope, entry, seen)
+        if seen is None:
+            found, held = _read(scope, entry)
+        elif aging is read.MISS:
+            found, held = _pursue(scope, entry, seen)
+        else:
+            found, held = _refresh(scope, entry, aging, seen)
     except LeftAlone:
         counters.bypass(Bypass.BREAKER)
         return load()
@@ -194,7 +204,7 @@ def _fill(
     begun: float,
 ) -> Any:
     """Return what `load` loads, and store its row."""
-    with scope.cache.flights.leading(held.entry.value):
+    with nullcontext() if held.early else scope.cache.flights.leading(held.entry.value):
         try:
             with capturing(scope.session, scope.reader, frozenset((pk,)), scope.shard) as capture:
                 loaded = load()
@@ -213,16 +223,48 @@ def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
     if bridge.at_hand(stores):
         # The first step of `read.lookup` without its generator: a hit needs no other.
         reply = ask(stores.sync.perform, Get(entry), stores.breaker)
-        found = scope.reader.read(entry, reply)
-        return (found, None) if found is not read.MISS else _pursue(scope, entry, reply)
+        return _judged(scope, entry, reply)
     if stores.local is not None and (near := stores.local.find(entry)) is not None:
-        found = scope.reader.read(entry, near)
-        if found is not read.MISS:
-            return found, None
+        return _judged(scope, entry, near)
+    if scope.reader.ahead is not None:
+        return _judged(scope, entry, bridge.run(stores, _get_entry(entry)))
     verify = partial(scope.reader.verify, entry)
     if scope.ttl:
         return _end_of(bridge.run(stores, read.lookup(entry, verify, PATIENCE)))
     return _end_of(bridge.run(stores, read.peek(entry, verify)))
+
+
+def _judged(scope: Scope, entry: Entry, seen: Reply) -> tuple[object, read.Held | None]:
+    found = scope.reader.read(entry, seen)
+    if found is read.MISS:
+        return _pursue(scope, entry, seen)
+    if scope.reader.ahead is not None and should_refresh(scope, seen):
+        return _refresh(scope, entry, found, seen)
+    return found, None
+
+
+def should_refresh(scope: Scope, seen: Reply) -> bool:
+    """Tell whether this caller should load again what is good, and near its end."""
+    ahead, value = scope.reader.ahead, seen.value
+    if ahead is None or value is None or not scope.ttl or scope.began is not None:
+        return False
+    if scope.ledger is not None and scope.ledger.wrote:
+        return False  # it could not store what it loads
+    return ahead.is_due(value)
+
+
+def _refresh(
+    scope: Scope, entry: Entry, found: object, seen: Reply
+) -> tuple[object, read.Held | None]:
+    try:
+        return _end_of(bridge.run(scope.cache.stores, read.refresh(entry, found, seen, PATIENCE)))
+    except UnavailableError:
+        return found, None
+
+
+def _get_entry(entry: Entry) -> read.Steps[Reply]:
+    reply: Reply = yield Get(entry)
+    return reply
 
 
 def _pursue(scope: Scope, entry: Entry, seen: Reply) -> tuple[object, read.Held | None]:
@@ -316,7 +358,7 @@ def _seal(scope: Scope, held: read.Held, row: Row, since: float | None) -> tuple
             row.payload,
             flags=flags,
             stored_at=stored_at,
-            ttl=ttl,
+            ttl=-(-life // 1000),
         )
     except Unstorable:
         return None

@@ -20,7 +20,7 @@ from sqlmodel_cache.orm.capture import capturing
 from sqlmodel_cache.orm.checking import compare
 from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.identity import primary_key
-from sqlmodel_cache.orm.lookup import NO_SUCH_ROW, PATIENCE, settle
+from sqlmodel_cache.orm.lookup import NO_SUCH_ROW, PATIENCE, settle, should_refresh
 from sqlmodel_cache.orm.options import OURS
 from sqlmodel_cache.orm.plan import plan_of
 from sqlmodel_cache.orm.present import AGAIN, instance_of
@@ -205,16 +205,22 @@ def _look_up_all(
     held: dict[_Pk, read.Held] = {}
     for (pk, entry), reply in zip(entries.items(), replies, strict=True):
         found = scope.reader.read(entry, reply)
+        outcome: read.Hit | read.Miss
         if found is not read.MISS:
-            hits[pk] = found
+            if scope.reader.ahead is None or not should_refresh(scope, reply):
+                hits[pk] = found
+                continue
+            outcome = yield from read.refresh(entry, found, reply, _IMPATIENT)
         elif scope.ttl:
             verify = partial(scope.reader.verify, entry)
             rejected = read.rejection(reply)
             outcome = yield from read.after_miss(entry, verify, rejected, _IMPATIENT)
-            if isinstance(outcome, read.Hit):
-                hits[pk] = outcome.found
-            elif outcome.held is not None:
-                held[pk] = outcome.held
+        else:
+            continue
+        if isinstance(outcome, read.Hit):
+            hits[pk] = outcome.found
+        elif outcome.held is not None:
+            held[pk] = outcome.held
     return hits, held
 
 

@@ -37,6 +37,7 @@ from sqlmodel_cache.orm.conduct import Conduct
 from sqlmodel_cache.orm.hydrate import Hydrator
 from sqlmodel_cache.orm.keying import pk_codec
 from sqlmodel_cache.orm.plan import Plan, View, hierarchy, view_of
+from sqlmodel_cache.orm.refreshing import Ahead
 from sqlmodel_cache.orm.tables import Root
 from sqlmodel_cache.protocol import read
 
@@ -123,6 +124,8 @@ class Reader:
         self.converter = converter
         self.pointers: dict[tuple[str, ...], Any] = {}  # by unique key, see orm/pointers.py
         self.conduct: Conduct | None = None
+        beta = plan.config.refresh_ahead
+        self.ahead = Ahead(beta, counters) if beta else None
         self._known = 0
         self._me = ref(self)
         self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}
@@ -132,6 +135,7 @@ class Reader:
         """Return the same reader with counters of its own, for those who only look."""
         made = copy(self)
         made.counters = Counters(self.counters.name)
+        made.ahead = None
         made.counters.bypasses[Bypass.KEY] = 1  # said already, as far as it is concerned
         return made
 

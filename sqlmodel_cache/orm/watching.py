@@ -26,6 +26,7 @@ class Watching(Reader):
     def __init__(self, reader: Reader, *, shadow: bool) -> None:
         self.__dict__.update(reader.__dict__)
         self.keyspace = reader.keyspace.uncopied  # copies may lag behind, and nothing is wrong
+        self.ahead = None
         self.shadow = shadow
         self.seen: dict[str, Reply] = {}
 

@@ -67,6 +67,7 @@ class Held:
     token: str
     epoch: bytes
     at: int | None = None
+    early: bool = False  # a good value is there meanwhile: nobody need wait for this fill
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,17 @@ def after_miss(
         found, rejected = judge(answer, verify)
         if found is not MISS:
             return Hit(found)
+
+
+def refresh(entry: Entry, found: object, seen: Reply, patience: Patience) -> Steps[Hit | Miss]:
+    """Obtain the right to replace what was `found` in `seen`; if somebody else has it, it is a hit.
+
+    Nobody waits. A writer in flight has deleted the value: then the database answers.
+    """
+    answer = yield Lease(entry, new_token(), new_epoch(), rejection(seen), patience.lease)
+    if isinstance(answer, Granted):
+        return Miss(Held(entry, answer.token, answer.epoch, answer.at, early=True))
+    return Miss(None) if isinstance(answer, Fenced) else Hit(found)
 
 
 def fill(held: Held, value: bytes, ttl: int) -> Steps[bool]:

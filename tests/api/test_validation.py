@@ -33,6 +33,11 @@ WRONG_POLICIES: list[tuple[dict[str, Any], str, str]] = [
     ({"jitter": -0.1}, "jitter=-0.1", "from 0 (exact) to 1"),
     ({"jitter": "0.1"}, "jitter='0.1'", "from 0 (exact) to 1"),
     ({"jitter": float("nan")}, "jitter=nan", "from 0 (exact) to 1"),
+    ({"refresh_ahead": -1}, "refresh_ahead=-1", "0 (off) or more"),
+    ({"refresh_ahead": True}, "refresh_ahead=True", "0 (off) or more"),
+    ({"refresh_ahead": float("nan")}, "refresh_ahead=nan", "0 (off) or more"),
+    ({"refresh_ahead": float("inf")}, "refresh_ahead=inf", "0 (off) or more"),
+    ({"local_ttl": -1}, "local_ttl=-1", "int of 0"),
 ]
 
 WRONG_CONFIGURATIONS: list[tuple[dict[str, Any], str, str]] = [

@@ -103,6 +103,16 @@ class Wavering(_Cached, table=True):
     name: str = Field(sa_type=String(200))
 
 
+class Fresh(_Cached, table=True):
+    """A row that one caller loads again shortly before it ends."""
+
+    __tablename__ = "scenario_fresh"
+    __cache_config__ = CacheConfig(ttl=100, negative_ttl=100, refresh_ahead=1)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=String(200))
+
+
 class Shadowed(_Cached, table=True):
     """A row that the database answers, with a ghost, and the cache is compared with."""
 
