@@ -38,8 +38,9 @@ CAUSES: Final[dict[Bypass, Cause]] = {
     Bypass.FOR_UPDATE: Cause("the call has with_for_update: it takes a lock"),
     Bypass.IDENTITY_TOKEN: Cause("the call has an identity_token: it names a shard"),
     Bypass.ORM_HOOK: Cause(
-        "somebody listens to do_orm_execute or after_begin, and may change what a load returns",
-        "configure(trust_orm_hooks=True), if the listener never changes a get",
+        "somebody listens to do_orm_execute or after_begin, or the session's class has an execute()"
+        " of its own, and may change what a load returns",
+        "configure(trust_orm_hooks=True), if neither ever changes a get",
     ),
     Bypass.SESSION_CLASS: Cause("the session finds identities or engines in a way of its own"),
     Bypass.INACTIVE: Cause("the session's transaction waits for a rollback, or is over"),

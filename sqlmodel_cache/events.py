@@ -42,7 +42,7 @@ class Bypass(enum.StrEnum):
     POPULATE_EXISTING = "populate_existing"
     FOR_UPDATE = "with_for_update"
     IDENTITY_TOKEN = "identity_token"
-    ORM_HOOK = "do_orm_execute_hook"  # someone else's listener may change the statement
+    ORM_HOOK = "do_orm_execute_hook"  # a listener or the session's class may change the statement
     SESSION_CLASS = "session_class"  # the session finds identities its own way (sharding)
     INACTIVE = "session_inactive"  # a failed flush, after_commit: a load raises, so must this
     TOUCHED = "touched"  # this connection wrote it and has not ended its transaction

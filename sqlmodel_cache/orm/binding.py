@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
+from sqlmodel import Session as SessionOfSQLModel
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.orm.shards import is_its_own
@@ -61,12 +62,16 @@ def bind_for(session: Session, mapper: Mapper[Any], shard: Any = None) -> Any:
 
 
 def foreign_orm_hooks(session: Session) -> bool:
-    """Tell whether somebody's listener may change what a load returns.
+    """Tell whether somebody's listener, or the session's own class, may change what a load returns.
 
-    `do_orm_execute` may change the statement; `after_begin`, where ours is one, the connection:
-    `SET LOCAL app.tenant` for row-level security runs there, after a hit would have been given.
+    `do_orm_execute` may change the statement, and so may an `execute()` of the class, by which
+    each load goes; `after_begin`, where ours is one, the connection: `SET LOCAL app.tenant` for
+    row-level security runs there, after a hit would have been given.
     """
     dispatch = session.dispatch
+    execute = type(session).execute
+    if execute is not SessionOfSQLModel.execute and execute is not Session.execute:
+        return True
     if len(dispatch.after_begin) > 1:
         return True
     return bool(dispatch.do_orm_execute) and not all(map(is_its_own, dispatch.do_orm_execute))

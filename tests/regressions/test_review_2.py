@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import bindparam, create_engine, insert, select, update
+import sqlmodel
+from sqlalchemy import Select, bindparam, create_engine, insert, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
@@ -102,3 +103,38 @@ def test_an_update_within_an_update_sets_a_value_of_its_own(world):
     inner = update(table).where(table.c.id == 1).values(number=11).returning(table.c.id).cte("x")
     after(world, update(table).where(table.c.id == 2).values(number=12).add_cte(inner))
     assert world.read(number=11) == (1, 11)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_b9_a_session_class_may_change_what_its_loads_find(world, trusted):
+    """SQLAlchemy sends each load through `execute()`; one of the class's own is a hook like any.
+
+    What it hides is neither shown by a hit nor remembered as absent for others.
+    """
+
+    class Tenant(Session):
+        def execute(self, statement, *arguments, **settings):
+            if isinstance(statement, Select):
+                statement = statement.where(world.Agent.id != 1)
+            return super().execute(statement, *arguments, **settings)
+
+    class Plain(sqlmodel.Session):
+        def get(self, *arguments, **settings):
+            return super().get(*arguments, **settings)
+
+    SQLModelCache.configure("memory://", trust_orm_hooks=trusted)
+    if not trusted:
+        with Tenant(world.engine) as session:
+            assert session.get(world.Agent, 1) is None
+        assert world.read(id=1) == (1, 1)
+    for _ in range(2):
+        with Tenant(world.engine) as session:
+            assert session.get(world.Agent, 2).number == 2
+    assert SQLModelCache.stats().hits == (1 if trusted else 0)
+    if not trusted:
+        with Tenant(world.engine) as session:
+            assert session.get(world.Agent, 1) is None
+    for session_class in (Session, sqlmodel.Session, Plain):
+        with session_class(world.engine) as session:
+            session.get(world.Agent, 2)
+    assert SQLModelCache.stats().hits == (4 if trusted else 2)
