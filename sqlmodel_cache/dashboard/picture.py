@@ -21,6 +21,7 @@ from sqlmodel_cache.transport.bulletin import Report, collect
 from sqlmodel_cache.transport.failures import is_store_failure
 
 _SLOWEST: Final = 12  # steps that are shown
+_OF_ALL: Final = ("models", "breaker", "queue", "local")  # what no single model has
 _RECENT: Final = 12  # intervals whose invalidations are shown
 
 
@@ -40,6 +41,7 @@ def take(history: History) -> dict[str, Any]:
         "processes": [_process(report) for report in reports],
         "breaker": total.breaker,
         "queue": total.queue,
+        "local": None if total.local is None else total.local.as_dict(),
         "total": _row("", total),
         "models": [_row(name, model) for name, model in total.models.items()],
         "slowest": _slowest(total),
@@ -86,8 +88,8 @@ def _process(report: Report) -> dict[str, Any]:
 
 def _row(name: str, model: ModelStats) -> dict[str, Any]:
     row = model.as_dict() | {"name": name, "reads": model.reads, "verdict": model.verdict}
-    row.pop("models", None)
-    return row
+    row["compared"] = any(model.comparisons)
+    return {key: value for key, value in row.items() if key not in _OF_ALL}
 
 
 def _slowest(total: Stats) -> list[dict[str, Any]]:

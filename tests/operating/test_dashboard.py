@@ -203,6 +203,33 @@ async def test_history(engine: Engine, passing: Callable[[float], None]) -> None
     assert invalidated["models"] == {"Hero": 1}
 
 
+async def test_comparisons(engine: Engine) -> None:
+    """What shadow mode and verify found, with columns by name."""
+    SQLModelCache.configure("memory://", verify=1.0)
+    read(engine, Hero, 1, times=3)
+    with engine.begin() as connection:
+        connection.connection.cursor().execute("UPDATE operate_hero SET name = 'x'")
+    read(engine, Hero, 1)
+    read(engine, Pair, (1, "x"))
+    async with seen() as client:
+        data = await stats(client)
+    hero, pair = data["models"]
+    assert (hero["compared"], hero["verified"], hero["inconsistent"]) == (True, 3, 1)
+    assert hero["differing"] == {"name": 1}
+    assert not pair["compared"]
+
+
+async def test_copies_in_the_process(redis_url: str, key_prefix: str) -> None:
+    """How many, and whether their messages come; None where there are none."""
+    SQLModelCache.configure(f"{redis_url}?local=100", key_prefix=key_prefix)
+    async with seen() as client:
+        assert (await stats(client))["local"]["entries"] == 0
+        SQLModelCache.configure("memory://")
+        data = await stats(client)
+    assert data["local"] is None
+    assert not {"models", "breaker", "local"} & set(data["total"])
+
+
 async def test_nobody_listens(engine: Engine) -> None:
     """Looking adds no observer: hits cost what they cost."""
     SQLModelCache.configure("memory://")

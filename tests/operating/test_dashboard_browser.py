@@ -59,6 +59,7 @@ def used(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     read(engine, Hero, 1, times=3, with_for_update=True)
     counters = _state.active.tally.for_model("<img src=x onerror=alert(1)>" + "Long" * 12)
     counters.bypass(Bypass.SETTINGS)
+    counters.verified, counters.inconsistent, counters.differing = 9, 2, {"power": 2}
 
 
 @pytest.mark.parametrize("width", [1280, 390], ids=["desktop", "phone"])
@@ -76,6 +77,7 @@ def test_what_somebody_sees(browser: Browser, tmp_path: Path, width: int, dark: 
         assert "it takes a lock" in seen
         assert "Remedy: set it in the engine's URL" in seen
         assert f"process {os.getpid()}" in seen
+        assert "power 2" in seen
         assert "Forget" not in seen
         browser.evaluate("look().then(() => new Promise(done => setTimeout(done, 100))).then(look)")
         assert browser.evaluate("document.querySelectorAll('#rate .curve').length") == 1
