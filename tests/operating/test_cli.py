@@ -152,9 +152,9 @@ def test_watch_nobody(run: Callable[..., Result]) -> None:
     assert "publish_stats=True" in said(run("watch", "--count", "1"))
 
 
-def test_models(run: Callable[..., Result], alone: Callable[..., Any]) -> None:
+def test_models(alone: Callable[..., Any]) -> None:
     """Those of a module, with their settings."""
-    assert "operate_hero" in said(run("models", "tests.operating.models"))
+    assert "operate_hero" in alone("models", "tests.operating.models").stdout
     told = alone("models", "tests.operating.models", "--json")
     found = {row["model"]: row for row in json.loads(told.stdout)}
     assert found["Hero"] == {
