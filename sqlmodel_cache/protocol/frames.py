@@ -97,8 +97,6 @@ class Frames:
         self._stack = [_Frame()]
         self.wrote = False
 
-    rollback = clear
-
     def capture(self) -> Touched:
         """Tell what was touched, and forget nothing. Unnamed inserts touch their whole table."""
         rows: set[Hashable] = set()
