@@ -91,9 +91,11 @@ def commandstats(redis_url: str) -> Callable[[], AbstractContextManager[Commands
 @pytest.fixture
 def no_sqlglot(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have raw SQL judged by its words, as where the extra `sql` is not installed."""
-    from sqlmodel_cache.orm import rawsql
+    from sqlmodel_cache.orm import rawsql, texts
 
     monkeypatch.setattr(rawsql, "_parser", lambda: None)
-    rawsql._read.cache_clear()
+    for judged in (rawsql._read, texts._only_reads):
+        judged.cache_clear()
     yield
-    rawsql._read.cache_clear()
+    for judged in (rawsql._read, texts._only_reads):
+        judged.cache_clear()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import LABEL_STYLE_DEFAULT, FromClause, Result, util
 from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.engine.cursor import CursorFetchStrategy
+from sqlalchemy.engine.cursor import _DEFAULT_FETCH, CursorFetchStrategy
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState, Mapper, Session
@@ -172,11 +172,10 @@ def load_listeners_of_every_mapper(mapper: Mapper[Any]) -> Sequence[Any]:
 
 def streams(context: Any) -> bool:
     """Tell whether rows of this statement will be fetched by another strategy than the usual."""
-    options = context.execution_options
     return (
-        context._is_server_side
-        or options.get("stream_results", False)
-        or context.cursor_fetch_strategy is not type(context).cursor_fetch_strategy
+        context.cursor_fetch_strategy is not _DEFAULT_FETCH
+        or context._is_server_side
+        or context.execution_options.get("stream_results", False)
     )
 
 

@@ -8,7 +8,7 @@ it: only the end of the rows, closing the result, or the result's own end.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakSet
+from weakref import ref
 
 from sqlmodel_cache.orm import _sqlalchemy
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 _KEY: Final = "sqlmodel_cache_cursors"  # in the `info` of a DBAPI connection
+_MANY: Final = 32  # references; beyond, those of results that are gone are dropped
 
 
 def watch_cursor(context: Any) -> None:
@@ -27,41 +28,63 @@ def watch_cursor(context: Any) -> None:
     """
     if context.isddl or (context.is_crud and not context.compiled.effective_returning):
         return
-    if getattr(context.cursor, "server_side", None) is False:
-        return  # an async driver's: read to its end before anybody gets it
+    if context.dialect.is_async and not context.cursor.server_side:
+        return  # read to its end before anybody gets it
     try:
-        info = context.root_connection.info
+        info = context.root_connection.connection.info
     except NotImplementedError:  # a dialect's first connection, which is nobody's yet
         return
     reading = info.get(_KEY)
     if reading is None:
         reading = info[_KEY] = _Reading()
-    reading.contexts.add(context)
+    contexts = reading.contexts
+    if len(contexts) > _MANY:
+        reading.forget_the_gone()
+    contexts.add(ref(context))
     if not _sqlalchemy.streams(context):
         context.cursor_fetch_strategy = reading
 
 
 class _Reading(_sqlalchemy.CursorFetchStrategy):
-    """SQLAlchemy's own way to fetch from a cursor, which says when it is closed."""
+    """SQLAlchemy's own way to fetch from a cursor, which says when it is closed.
+
+    `contexts` holds bare weak references: a WeakSet takes three times as long for each change.
+    What died unread stays in it until somebody looks.
+    """
 
     __slots__ = ("contexts",)
 
     def __init__(self) -> None:
-        self.contexts: WeakSet[Any] = WeakSet()
+        self.contexts: set[ref[Any]] = set()
 
     def soft_close(self, result: Any, dbapi_cursor: Any) -> None:
-        self.contexts.discard(result.context)
-        super().soft_close(result, dbapi_cursor)
+        self.contexts.discard(ref(result.context))
+        _soft_close(self, result, dbapi_cursor)
 
     def hard_close(self, result: Any, dbapi_cursor: Any) -> None:
-        self.contexts.discard(result.context)
-        super().hard_close(result, dbapi_cursor)
+        self.contexts.discard(ref(result.context))
+        _hard_close(self, result, dbapi_cursor)
+
+    def forget_the_gone(self) -> list[Any]:
+        """Return the contexts that are still there."""
+        found = []
+        for each in list(self.contexts):
+            context = each()
+            if context is None:
+                self.contexts.discard(each)
+            else:
+                found.append(context)
+        return found
+
+
+_soft_close = _sqlalchemy.CursorFetchStrategy.soft_close
+_hard_close = _sqlalchemy.CursorFetchStrategy.hard_close
 
 
 def is_half_read(connection: Connection) -> bool:
     """Tell whether a cursor of this connection may still hold it to an older state."""
     reading = connection.info.get(_KEY)
-    if reading is None or not len(reading.contexts):
+    if reading is None or not reading.contexts:
         return False
     # A result without rows holds nothing, but SQLAlchemy never closes it either.
-    return any(context.cursor.description is not None for context in list(reading.contexts))
+    return any(context.cursor.description is not None for context in reading.forget_the_gone())

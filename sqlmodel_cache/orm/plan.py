@@ -37,6 +37,7 @@ SURPRISING = {
     Bypass.SELECTABLE: "it is mapped to something that is not a table",
 }
 
+_COMPILED = compiled.name
 _REMEMBERED = 100  # ways to load one model, besides a plain get
 
 
@@ -98,7 +99,7 @@ def plan_of(entity: Any) -> Plan | None:
     What is no mapped class at all has no plan either: SQLAlchemy says it best.
     """
     try:
-        plan: Plan | None = compiled[entity]
+        plan: Plan | None = entity.__dict__[_COMPILED]
         return plan
     except (KeyError, AttributeError):
         pass

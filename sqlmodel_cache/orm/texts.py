@@ -7,6 +7,7 @@ transactions in it count all the same.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import BindParameter, True_
@@ -19,6 +20,7 @@ from sqlmodel_cache.orm.connection import ledger_of, open_ledger
 from sqlmodel_cache.orm.named import OPTION, tables_declared, tables_written
 from sqlmodel_cache.orm.rawsql import read
 from sqlmodel_cache.orm.sqltext import (
+    LONG,
     Effect,
     brackets,
     commits_implicitly,
@@ -55,6 +57,8 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
     """Note what a text, DDL included, may do."""
     connection = context.root_connection
     dialect = connection.dialect.name
+    if not context.isddl and len(statement) <= LONG and _only_reads(statement, dialect):
+        return
     effect, whole = _judge(statement, compiled, context)
     durable = commits_implicitly(statement, dialect)
     if (opens := brackets(statement, dialect)) is not None:
@@ -87,6 +91,19 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
     _note_settings(ledger, effect)
     if Effect.COMMIT in effect or durable or itself:
         fence_now(connection, ledger)
+
+
+@lru_cache(maxsize=512)
+def _only_reads(statement: str, dialect: str) -> bool:
+    """Tell whether a text concerns nobody, whatever is mapped and whatever went before it."""
+    reading = read(statement, dialect)
+    return not (
+        reading.effect
+        or reading.writes
+        or commits_implicitly(statement, dialect)
+        or brackets(statement, dialect) is not None
+        or temporary_tables(statement, dialect)
+    )
 
 
 def on_function_that_sets(compiled: Any, context: Any) -> None:

@@ -7,7 +7,7 @@ public events; they are added by `watch` and gone after `unwatch`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, event
@@ -53,17 +53,17 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
     from sqlalchemy.orm import InstanceState
 
-_STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 _SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
 _ZERO_GENERATES = ("mysql", "mariadb")  # a key of 0 asks for a generated one
 _SEEN = "_sqlmodel_cache_seen"
+_HARMLESS = "_sqlmodel_cache_harmless"  # on a compiled form: the text of it that was judged so
 
 
 def watch() -> None:
     """Add every listener that is not there yet."""
-    for name in _STATEMENT_EVENTS:
-        if not event.contains(Engine, name, _on_statement):
-            event.listen(Engine, name, _on_statement)
+    for name, listener in _STATEMENT_EVENTS:
+        if not event.contains(Engine, name, listener):
+            event.listen(Engine, name, listener)
     for name, listener in _MAPPER_EVENTS:
         if not event.contains(Mapper, name, listener):
             event.listen(Mapper, name, listener, raw=True)
@@ -74,9 +74,9 @@ def watch() -> None:
 def unwatch() -> None:
     """Remove every listener and wrapper, and forget what was prepared."""
     unwatch_recoveries()
-    for name in _STATEMENT_EVENTS:
-        if event.contains(Engine, name, _on_statement):
-            event.remove(Engine, name, _on_statement)
+    for name, listener in _STATEMENT_EVENTS:
+        if event.contains(Engine, name, listener):
+            event.remove(Engine, name, listener)
     for name, listener in _MAPPER_EVENTS:
         if event.contains(Mapper, name, listener):
             event.remove(Mapper, name, listener)
@@ -86,9 +86,14 @@ def unwatch() -> None:
 
 def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
     compiled = context.compiled
+    options = context.execution_options
     if context.dialect.name == "sqlite":
         watch_cursor(context)
-    if OPTION in context.execution_options and not hasattr(context, _SEEN):
+    if getattr(compiled, _HARMLESS, None) == statement and not (
+        OPTION in options or "cache" in options
+    ):
+        return  # most statements: a SELECT that was seen before
+    if OPTION in options and not hasattr(context, _SEEN):
         on_declared(context)
     if compiled is None or context.is_text or context.isddl:
         on_text(statement, compiled, context)
@@ -106,9 +111,7 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
             on_first_savepoint(context.root_connection, compiled.statement.ident)
     elif type(compiled.statement) is not Select and is_opaque(compiled):
         on_text(statement, compiled, context)
-    elif context.execution_options.get("cache") is True and not (
-        OURS.keys() <= context.execution_options.keys()
-    ):
+    elif options.get("cache") is True and not OURS.keys() <= options.keys():
         for cache in _state.live():
             cache.tally.unattributed.bypass(Bypass.QUERY)
         warn_once(
@@ -116,6 +119,20 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
             "execution option cache=True on a select(): queries are not cached yet; this one and"
             " those after it go to the database",
         )
+    else:
+        setattr(compiled, _HARMLESS, statement)
+
+
+def _on_bare_statement(cursor: Any, statement: str, context: Any) -> None:
+    """Of the execution option `no_parameters`: this event has one argument fewer."""
+    _on_statement(cursor, statement, (), context)
+
+
+_STATEMENT_EVENTS: tuple[tuple[str, Callable[..., None]], ...] = (
+    ("do_execute", _on_statement),
+    ("do_executemany", _on_statement),
+    ("do_execute_no_params", _on_bare_statement),
+)
 
 
 def _on_dml(compiled: Any, context: Any) -> None:

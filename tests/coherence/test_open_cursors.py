@@ -12,6 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
+from sqlmodel_cache.orm.cursors import is_half_read
 from tests.recording import record_sql, stable_id
 
 if TYPE_CHECKING:
@@ -231,6 +232,21 @@ def test_a_result_without_rows_holds_nothing(engine: Engine) -> None:
     assert [side(engine), side(engine)] == ["tails", "tails"]
     assert SQLModelCache.stats().hits == 1
     del result
+
+
+def test_what_is_remembered_of_results_is_bounded(engine: Engine) -> None:
+    """Results that nobody read to their end are forgotten once they are gone."""
+    with engine.connect() as connection:
+        kept = [connection.execute(select(Line.id)) for _ in range(2)]
+        for _ in range(200):
+            connection.execute(select(Line.id)).fetchone()
+        (watched,) = (each for each in connection.info.values() if hasattr(each, "contexts"))
+        assert len(watched.contexts) < 50
+        assert is_half_read(connection)
+        for result in kept:
+            result.close()
+        assert not is_half_read(connection)
+        assert not watched.contexts
 
 
 @pytest.mark.parametrize("how", ["stream", "execute"], ids=stable_id)
