@@ -17,6 +17,7 @@ from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.tables import Root, table_map
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.write import Outcome, Publication
+from sqlmodel_cache.transport.drive import ask
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,10 +79,16 @@ class Publishing:
             self.cache.lose(dict(self.counts), "the transport cannot do it, or not from here")
 
     def _ask(self, steps: Steps[None], step: Step) -> bool:
-        run = bridge.run_shielded if step == "release" else bridge.run
+        stores = self.cache.stores
         begun = clock.real()
         try:
-            run(self.cache.stores, steps)
+            if bridge.at_hand(stores):  # every commit of a plain session: no `drive` for one step
+                for op in steps:
+                    ask(stores.sync.perform, op, stores.breaker)
+            elif step == "release":
+                bridge.run_shielded(stores, steps)
+            else:
+                bridge.run(stores, steps)
         except (UnavailableError, UnsupportedError) as error:
             logger.debug("publishing failed: %s", error)
             return False

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import count, product
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import BindParameter, Column, Tuple
 from sqlalchemy.sql import operators
@@ -114,6 +114,11 @@ def keys_of(
 
 
 def _keys_of_one(row: Row, values: Mapping[str, Any]) -> list[tuple[Any, ...]] | None:
+    if Each not in map(type, row):  # no list: one row
+        try:
+            return [tuple([values[name] for name in cast("tuple[str, ...]", row)])]
+        except KeyError:
+            return None
     lists = {pin.name: pin for pin in row if isinstance(pin, Each)}
     lengths = [next(n for n in count() if pin.spelt(n + 1) not in values) for pin in lists.values()]
     total = 1

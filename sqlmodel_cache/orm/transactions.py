@@ -102,7 +102,8 @@ def _do_rollback(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
     ledger = ledger_of(args[0])
     if ledger is not None:
         ledger.end()
-        end_early(ledger)
+        if ledger.early:
+            end_early(ledger)
 
 
 def on_first_savepoint(connection: Connection, name: str) -> None:

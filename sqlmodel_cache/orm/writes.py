@@ -98,7 +98,8 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
     if compiled is None or context.is_text or context.isddl:
         on_text(statement, compiled, context)
         return
-    if "set_config" in statement or "SET_CONFIG" in statement:
+    sets = "set_config" in statement or "SET_CONFIG" in statement
+    if sets:
         on_function_that_sets(compiled, context)
     if context.is_crud or getattr(compiled, "ctes", None):
         if not hasattr(context, _SEEN):  # one statement may be sent in many batches
@@ -119,7 +120,7 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
             "execution option cache=True on a select(): queries are not cached yet; this one and"
             " those after it go to the database",
         )
-    else:
+    elif not sets:
         setattr(compiled, _HARMLESS, statement)
 
 

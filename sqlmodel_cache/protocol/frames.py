@@ -41,7 +41,8 @@ class Frames:
     __slots__ = ("_stack", "wrote")
 
     def __init__(self) -> None:
-        self.clear()
+        self._stack = [_Frame()]
+        self.wrote = False
 
     def touch_row(self, key: Hashable) -> None:
         """Note that the row `key` was written."""
@@ -94,8 +95,9 @@ class Frames:
 
     def clear(self) -> None:
         """Begin anew: the root transaction has ended, or the connection was reset."""
-        self._stack = [_Frame()]
-        self.wrote = False
+        if self.wrote or len(self._stack) > 1:
+            self._stack = [_Frame()]
+            self.wrote = False
 
     def capture(self) -> Touched:
         """Tell what was touched, and forget nothing. Unnamed inserts touch their whole table."""

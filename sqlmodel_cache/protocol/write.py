@@ -27,9 +27,12 @@ class Outcome(enum.Enum):
     AMBIGUOUS = "ambiguous"  # connection lost, time-out, cancellation: nobody can tell
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Publication:
-    """The fences of one commit attempt. Its writer id is random per attempt, never reused."""
+    """The fences of one commit attempt. Its writer id is random per attempt, never reused.
+
+    Never assigned to; not declared frozen for the reason of the operations' (`protocol.ops`).
+    """
 
     entries: tuple[Entry, ...]
     shards: tuple[Shard, ...]

@@ -14,22 +14,21 @@ serves anything (see `runs`).
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, cast
 
 from redis.exceptions import ConnectionError as HungUpError
 from redis.exceptions import ResponseError
 
 from sqlmodel_cache.protocol.ops import Get, Op, Reply
+from sqlmodel_cache.transport.commands import Command
 from sqlmodel_cache.transport.forks import tell_of_forks
 from sqlmodel_cache.transport.runs import ANY, ASK, run_in
 from sqlmodel_cache.transport.sync import RedisSyncTransport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from redis import Redis
-
-    from sqlmodel_cache.transport.commands import Command
 
 
 class Line:
@@ -162,9 +161,16 @@ def _reply(connection: Any) -> Any:
         return error
 
 
-def packed(command: Command) -> bytes:
+def pack(command: Command) -> bytes:
     """Return a command as RESP, the Redis serialization protocol, has it."""
     parts = [part if type(part) is bytes else str(part).encode() for part in command]
     return b"*%d\r\n%b" % (
         len(parts), b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]),
     )  # fmt: skip
+
+
+packed: Callable[[Command], bytes] = pack
+with suppress(ImportError):  # the same in C, in a tenth of the time
+    from hiredis import pack_command
+
+    packed = cast("Callable[[Command], bytes]", pack_command)

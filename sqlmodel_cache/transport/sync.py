@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlmodel_cache.protocol.ops import Get, Op, Reply
+from sqlmodel_cache.protocol.ops import Fence, Get, Op, Release, Reply
 from sqlmodel_cache.transport.clients import is_cluster, vet
 from sqlmodel_cache.transport.commands import (
     PER_PIPELINE,
@@ -69,6 +69,10 @@ class RedisSyncTransport:
             value, epoch = self._client.execute_command("MGET", entry.value, entry.shard.epoch)
             return Reply(value, epoch)
         what = plan(marked(op, self._run), cluster=self._cluster)
+        if type(op) is Fence or type(op) is Release:  # twice per commit, and nothing to be read
+            for commands in what.pipelines:
+                self._send_known(commands)
+            return None
         replies: list[Any] = []
         runs = set()
         for commands in what.pipelines:

@@ -12,7 +12,8 @@ import redis
 
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.protocol.ops import Get, Reply
-from sqlmodel_cache.transport.lines import RedisLineTransport
+from sqlmodel_cache.transport.commands import FENCE
+from sqlmodel_cache.transport.lines import RedisLineTransport, pack, packed
 from sqlmodel_cache.transport.url import open_url
 from tests.recording import record_commands
 from tests.servers.redis_server import RedisServer
@@ -38,6 +39,20 @@ def transport(redis_url: str) -> Iterator[RedisLineTransport]:
 
 def _get(prefix: str, pk: str = "i1") -> Get:
     return Get(KeySpace(prefix, "ns", "table").entry(pk))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("GET", "k\u00e9y \U0001f600"),
+        FENCE(["value", "lock"], "w" * 32, 60_000),
+        ("EVALSHA", "digest", 1, "key", b"\x00\r\n\xff", b"", "", -1, 2**40),
+    ],
+    ids=["text", "fence", "bytes"],
+)
+def test_commands_are_packed_alike(command: tuple[object, ...]) -> None:
+    """With hiredis by its C function, without it by ours."""
+    assert packed(command) == pack(command)
 
 
 def test_a_server_that_came_back_is_not_noticed(server: RedisServer) -> None:

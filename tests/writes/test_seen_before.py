@@ -63,6 +63,17 @@ def test_a_text_rewritten_by_a_listener_is_judged_again(world):
         assert ledger_of(connection).settings
 
 
+def test_a_setting_is_seen_each_time(world):
+    """A statement that changes what rows mean is harmless at no execution."""
+    statement = select(func.set_config("role", "x", False))
+    for _ in range(2):
+        with world.engine.connect() as connection:
+            connection.connection.dbapi_connection.create_function("set_config", 3, lambda *_: 1)
+            connection.execute(statement)
+            assert ledger_of(connection).settings
+            connection.invalidate()
+
+
 def test_b15_statements_without_parameters(world):
     """The execution option `no_parameters` has an event of its own; a write is seen there too."""
     with world.engine.begin() as connection:
