@@ -28,7 +28,7 @@ def watch_cursor(context: Any) -> None:
     """
     if context.isddl or (context.is_crud and not context.compiled.effective_returning):
         return
-    if context.dialect.is_async and not context.cursor.server_side:
+    if context.dialect.is_async and getattr(context.cursor, "server_side", None) is False:
         return  # read to its end before anybody gets it
     try:
         info = context.root_connection.connection.info
