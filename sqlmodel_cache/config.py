@@ -40,6 +40,8 @@ class CacheConfig:
         refresh_ahead: 0 lets entries live for their whole TTL; above 0, one caller may load the
             row again shortly before it ends while others go on hitting. 1 is a good value, more
             refreshes earlier.
+        compress: "zstd" (extra `zstd`) or "zlib" packs rows of 512 bytes and more, where that
+            makes them smaller; None packs nothing.
         local_ttl: seconds for which each process may keep copies of rows of its own; None or 0
             keeps none. Needs `redis://...?local=10000` or a `TieredTransport`. Other processes'
             commits are then seen when their message arrives, at the latest after so long.
@@ -55,6 +57,7 @@ class CacheConfig:
     sample: float | None = None
     verify: float | None = None
     refresh_ahead: float = 0.0
+    compress: Literal["zstd", "zlib"] | None = None
     local_ttl: int | None = None
 
     def check(self, model: str) -> None:
@@ -64,6 +67,7 @@ class CacheConfig:
         check_seconds(where, "ttl", self.ttl)
         check_seconds(where, "negative_ttl", self.negative_ttl)
         check_seconds(where, "local_ttl", self.local_ttl)
+        _check_choice(where, "compress", self.compress, ("zstd", "zlib", None))
         beta = self.refresh_ahead
         if type(beta) not in (int, float) or not 0 <= beta < float("inf"):
             raise ConfigurationError(

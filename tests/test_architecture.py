@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 HOUSE: tuple[tuple[str, ...], ...] = (
     ("errors", "clock", "latency", "stats", "events", "causes", "config", "_state"),
     (
-        "keys", "codec.wire", "codec.moments", "codec.sameness", "codec.generic", "codec.scalars",
-        "codec.containers", "codec.custom", "codec.converter", "codec",
+        "keys", "codec.wire", "codec.packing", "codec.moments", "codec.sameness", "codec.generic",
+        "codec.scalars", "codec.containers", "codec.custom", "codec.converter", "codec",
     ),
     (
         "protocol.ops", "protocol.frames", "protocol.dating", "protocol.read", "protocol.write",

@@ -30,6 +30,7 @@ from zlib import crc32
 import msgspec
 
 from sqlmodel_cache import clock
+from sqlmodel_cache.codec.packing import ZLIB, ZSTD, unpack
 from sqlmodel_cache.codec.wire import MAX_SIZE, Unstorable
 
 FORMAT: Final = 2  # 1 had four bytes more, before the first release
@@ -75,7 +76,10 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
-    """A value that passed every check; a Struct, as a dataclass takes five times as long."""
+    """A value that passed every check; a Struct, as a dataclass takes five times as long.
+
+    The payload is unpacked if it was packed, and `flags` say no more about it.
+    """
 
     flags: int
     fingerprint: bytes
@@ -172,9 +176,15 @@ def unseal(
     if crc32(value, crc32(key.encode())) != _RESIDUE:
         return Miss.CORRUPT
     flags = value[1]
+    payload = value[_SIZE:-4]
     if flags & ~_FLAGS:
-        return Miss.FOREIGN
-    envelope = Envelope(flags, value[14:22], value[_SIZE:-4], value)
+        if flags & ~_FLAGS not in (ZLIB, ZSTD):
+            return Miss.FOREIGN
+        unpacked = unpack(payload, flags)
+        if unpacked is None:
+            return Miss.CORRUPT
+        payload, flags = unpacked, flags & _FLAGS
+    envelope = Envelope(flags, value[14:22], payload, value)
     if clock.frozen() and _expired(value):
         return Miss.EXPIRED
     return envelope

@@ -347,7 +347,10 @@ def _seal(scope: Scope, held: read.Held, row: Row, since: float | None) -> tuple
     life = ttl * 1000
     if config.jitter:
         life = max(1, round(life * (1 - config.jitter * random.random())))
-    stored_at, flags = clock.now(), row.flags
+    stored_at, flags, payload = clock.now(), row.flags, row.payload
+    if scope.reader.pack is not None:
+        payload, packed = scope.reader.pack(payload)
+        flags |= packed
     if held.at is not None and since is not None and not clock.frozen():
         stored_at, flags = read_by(held.at, clock.real() - since) / 1e6, flags | DATED
     try:
@@ -355,7 +358,7 @@ def _seal(scope: Scope, held: read.Held, row: Row, since: float | None) -> tuple
             held.entry.value,
             held.epoch,
             row.fingerprint,
-            row.payload,
+            payload,
             flags=flags,
             stored_at=stored_at,
             ttl=-(-life // 1000),

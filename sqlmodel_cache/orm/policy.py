@@ -14,6 +14,7 @@ from weakref import WeakSet
 from sqlmodel import SQLModel
 
 from sqlmodel_cache import _state
+from sqlmodel_cache.codec.packing import packer
 from sqlmodel_cache.config import CacheConfig, Mode
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm.owned import Owned
@@ -73,7 +74,7 @@ def cached(model: Any = None, /, **settings: Any) -> Any:
             config = CacheConfig(**settings)
         except TypeError as error:
             raise ConfigurationError(f"{cls.__name__}: @cached: {error}") from None
-        config.check(cls.__name__)
+        _check(config, cls)
         type.__setattr__(cls, ATTRIBUTE, config)
         compiled.clear()
         for callback in on_decorated:
@@ -81,6 +82,13 @@ def cached(model: Any = None, /, **settings: Any) -> Any:
         return cls
 
     return decorate if model is None else decorate(model)
+
+
+def _check(config: CacheConfig, cls: type) -> None:
+    """Raise ConfigurationError for what cannot work, or not on this machine."""
+    config.check(cls.__name__)
+    if config.compress is not None:
+        packer(config.compress, f"{cls.__name__}.__cache_config__")
 
 
 def config_of(cls: type) -> CacheConfig | None:
@@ -99,7 +107,7 @@ def config_of(cls: type) -> CacheConfig | None:
                 " CacheConfig(...)"
             )
         if config is not _MIXIN_DEFAULT:
-            config.check(cls.__name__)
+            _check(config, cls)
             return config
         found = config
     return _state.everywhere if found is None else found

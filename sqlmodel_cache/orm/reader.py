@@ -31,6 +31,7 @@ from sqlmodel_cache.codec import (
     unseal,
 )
 from sqlmodel_cache.codec.envelope import ANNOTATED, Envelope
+from sqlmodel_cache.codec.packing import packer
 from sqlmodel_cache.events import Bypass, Counters, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm.conduct import Conduct
@@ -126,6 +127,8 @@ class Reader:
         self.conduct: Conduct | None = None
         beta = plan.config.refresh_ahead
         self.ahead = Ahead(beta, counters) if beta else None
+        name = plan.config.compress
+        self.pack = None if name is None else packer(name, f"{plan.name}.__cache_config__")
         self._known = 0
         self._me = ref(self)
         self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec.envelope import ends_at
+from sqlmodel_cache.codec.packing import PACKED
 from sqlmodel_cache.latency import Histogram
 from sqlmodel_cache.protocol.ops import Fence, Kept, Release, Reply
 from sqlmodel_cache.stats import LocalStats
@@ -32,6 +33,7 @@ MAX_ENTRIES: Final = 10_000
 MAX_BYTES: Final = 64 * 2**20
 _OVERHEAD: Final = 900  # bytes that a copy takes beside its value and what is decoded of it
 _DECODED: Final = 3  # the same for each byte of its value; both measured with tracemalloc
+_UNPACKED: Final = 4  # a guess
 _MAX_SHARDS: Final = 65_536
 
 
@@ -66,7 +68,8 @@ class Copy(Kept):
         super().__init__(value, till, till_frozen)
         self.epoch = epoch
         self.era = era
-        self.size = _OVERHEAD + _DECODED * len(value)
+        weight = _DECODED * _UNPACKED if value[1] & PACKED else _DECODED
+        self.size = _OVERHEAD + weight * len(value)
 
 
 class LocalRows:

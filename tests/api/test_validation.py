@@ -37,6 +37,8 @@ WRONG_POLICIES: list[tuple[dict[str, Any], str, str]] = [
     ({"refresh_ahead": True}, "refresh_ahead=True", "0 (off) or more"),
     ({"refresh_ahead": float("nan")}, "refresh_ahead=nan", "0 (off) or more"),
     ({"refresh_ahead": float("inf")}, "refresh_ahead=inf", "0 (off) or more"),
+    ({"compress": "gzip"}, "compress='gzip'", "'zstd', 'zlib', None"),
+    ({"compress": True}, "compress=True", "'zstd', 'zlib', None"),
     ({"local_ttl": -1}, "local_ttl=-1", "int of 0"),
 ]
 

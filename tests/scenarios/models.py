@@ -113,6 +113,26 @@ class Fresh(_Cached, table=True):
     name: str = Field(sa_type=String(200))
 
 
+class Packed(_Cached, table=True):
+    """A row that is packed if it is long."""
+
+    __tablename__ = "scenario_packed"
+    __cache_config__ = CacheConfig(compress="zstd")
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=Text())
+
+
+class PackedByZlib(_Cached, table=True):
+    """The same, without a package."""
+
+    __tablename__ = "scenario_packed_by_zlib"
+    __cache_config__ = CacheConfig(compress="zlib")
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=Text())
+
+
 class Shadowed(_Cached, table=True):
     """A row that the database answers, with a ghost, and the cache is compared with."""
 
