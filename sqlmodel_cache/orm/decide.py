@@ -168,6 +168,8 @@ def decide(
     if awaits and (routes(session) or not _sqlalchemy.begins_quietly(session)):
         raise NotYetKnown
     bind = bind_for(session, plan.mapper, shard)
+    if bind.dialect.is_async and not (awaits or only_asking or _sqlalchemy.in_greenlet()):
+        return Bypass.TRANSPORT  # a load raises MissingGreenlet: not only where nothing is cached
     if awaits and cache.sites.of(bind.dialect).database is None:
         raise NotYetKnown
     if only_asking:
