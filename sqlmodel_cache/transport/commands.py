@@ -233,7 +233,7 @@ def _turn(op: Turn, _cluster: bool) -> Plan:
 def _writes(op: Fence | Release, args: tuple[object, ...], rows: Script, model: Script) -> Plan:
     if len(op.entries) == 1 and not op.shards:  # the usual commit: nothing to group
         (entry,) = op.entries
-        return Plan([[rows([entry.value, entry.lock], *args)]], _nothing)
+        return Plan([[rows([entry.value, entry.lock], *args, _told(entry.shard))]], _nothing)
     calls = [
         (len(part), rows([k for e in part for k in (e.value, e.lock)], *args, _told(part[0].shard)))
         for entries in _by_shard(op.entries)
