@@ -181,6 +181,37 @@ def test_own_commits_are_seen_at_once(two: Two) -> None:
         assert two.name() == f"own {number}"
 
 
+def test_own_commits_are_seen_by_every_thread(two: Two) -> None:
+    """S2 in this process: no read that starts after commit() returned is older."""
+    done, stale, ended = 0, [], threading.Event()
+
+    def read() -> None:
+        while not ended.is_set():
+            wanted = done
+            name = two.name()
+            if name is None or int(name) < wanted:
+                stale.append((name, wanted))
+
+    with Session(two.engine) as session:
+        session.get_one(Near, 1).name = "0"
+        session.commit()
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for number in range(1, 60):
+            with Session(two.engine) as session:
+                session.get_one(Near, 1).name = str(number)
+                session.commit()
+            done = number
+    finally:
+        ended.set()
+        for reader in readers:
+            reader.join()
+    assert not stale
+    assert two.hits
+
+
 def test_a_rolled_back_write_changes_nothing(two: Two) -> None:
     """Copies stay what everybody sees."""
     assert two.copied()
