@@ -173,9 +173,9 @@ def delay_fills(delay: Callable[[], None]) -> None:
     settle = lookup.settle
 
     @wraps(settle)
-    def dawdle(scope: Any, held: Any, row: Any) -> bool:
+    def dawdle(*arguments: Any) -> bool:
         delay()
-        return settle(scope, held, row)
+        return settle(*arguments)
 
     for module in (lookup, many):
         vars(module)["settle"] = dawdle
