@@ -18,7 +18,7 @@ from sqlalchemy.orm import ColumnProperty, Mapper
 from sqlmodel_cache.config import CacheConfig
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.orm import _sqlalchemy
-from sqlmodel_cache.orm.policy import compiled, config_of
+from sqlmodel_cache.orm.policy import compiled, config_of, opted_in
 from sqlmodel_cache.orm.reads.steps import (
     JOINED,
     NotTheSame,
@@ -119,7 +119,8 @@ def plan_of(entity: Any) -> Plan | None:
 
 def plans() -> list[Plan]:
     """Return the plans of every mapped class that opted in, by name."""
-    found = (plan_of(mapper.class_) for mapper in _sqlalchemy.all_mappers())
+    mapped = (mapper.class_ for mapper in _sqlalchemy.all_mappers())
+    found = (plan_of(cls) for cls in mapped if opted_in(cls))
     return sorted((plan for plan in found if plan is not None), key=lambda plan: plan.name)
 
 

@@ -72,7 +72,13 @@ class Stream:
 
     def _listen(self) -> None:
         pool = self._client.connection_pool
-        line = pool.connection_class(**{**pool.connection_kwargs, "protocol": 2})
+        # Of a pool's settings not those for maintenance pushes: they want RESP3, or hiredis.
+        settings = {
+            name: value
+            for name, value in pool.connection_kwargs.items()
+            if not name.startswith("maint_notifications")
+        }
+        line = pool.connection_class(**{**settings, "protocol": 2})
         self._line = line
         line.connect()
         line.send_command("SUBSCRIBE", self.channel, check_health=False)
