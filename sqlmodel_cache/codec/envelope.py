@@ -56,11 +56,6 @@ class Miss(enum.Enum):
     EXPIRED = "expired"  # only while time is frozen
     CORRUPT = "corrupt"  # truncated, altered, or stored under another key
 
-    @property
-    def corrupt(self) -> bool:
-        """Tell whether this is worth counting: values that we stored never come to it."""
-        return self in (Miss.CORRUPT, Miss.OVERSIZED)
-
 
 class Origin(msgspec.Struct, frozen=True):
     """Who filled a value: process id (its low 24 bits), `number_of(host)`, release."""
