@@ -9,9 +9,9 @@ from sqlmodel_cache.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from sqlmodel_cache.orm.finding import aget_by, awarm, get_by, warm
-from sqlmodel_cache.orm.many import aget_many, get_many
-from sqlmodel_cache.orm.policy import CachedModel, cached
+from sqlmodel_cache.orm.model.policy import CachedModel, cached
+from sqlmodel_cache.orm.reads.finding import aget_by, awarm, get_by, warm
+from sqlmodel_cache.orm.reads.many import aget_many, get_many
 from sqlmodel_cache.orm.sessions import cached_sessionmaker
 from sqlmodel_cache.stats import ModelStats, Stats
 

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Mode, Namespace
 from sqlmodel_cache.events import Observer
-from sqlmodel_cache.orm import activation, erasing, explicit, options, sessions, switching
-from sqlmodel_cache.orm.explain import Explanation, aexplain, explain
+from sqlmodel_cache.orm import activation, sessions
+from sqlmodel_cache.orm.operate import erasing, switching
+from sqlmodel_cache.orm.operate.explain import Explanation, aexplain, explain
+from sqlmodel_cache.orm.reads import options
+from sqlmodel_cache.orm.writes import explicit
 from sqlmodel_cache.stats import Stats
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def unconfigured() -> Iterator[None]:
 
     That a process writes without one is said once: where, would be a matter of the tests' order.
     """
-    if switch := sys.modules.get("sqlmodel_cache.orm.switch"):
+    if switch := sys.modules.get("sqlmodel_cache.orm.operate.switch"):
         vars(switch)["PAUSE"] = 3600.0  # the first lookup looks, and no other: tests count
     if state := sys.modules.get("sqlmodel_cache._state"):
         vars(state)["told_unconfigured"] = True
@@ -91,7 +91,7 @@ def commandstats(redis_url: str) -> Callable[[], AbstractContextManager[Commands
 @pytest.fixture
 def no_sqlglot(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Have raw SQL judged by its words, as where the extra `sql` is not installed."""
-    from sqlmodel_cache.orm import rawsql, texts
+    from sqlmodel_cache.orm.writes import rawsql, texts
 
     monkeypatch.setattr(rawsql, "_parser", lambda: None)
     for judged in (rawsql._read, texts._only_reads):

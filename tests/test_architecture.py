@@ -42,12 +42,13 @@ HOUSE: tuple[tuple[str, ...], ...] = (
         "transport.per_loop", "transport.drive", "transport.url", "transport.stores", "transport",
     ),
     (
-        "orm._sqlalchemy", "orm.owned", "orm.policy", "orm.uniques", "orm.plan", "orm.namespace",
-        "orm.tables", "orm.keying", "orm.bridge", "orm.sqltext", "orm.statements",
-        "orm.hydrate", "orm.reader", "orm.cache",
-        "orm.connection", "orm.publish", "orm.transactions", "orm.snapshots", "orm.decide",
-        "orm.writes", "orm.lookup",
-        "orm.selects", "orm.executing", "orm.sessions", "orm",
+        "orm._sqlalchemy", "orm.owned", "orm.model.policy", "orm.model.uniques", "orm.model.plan",
+        "orm.namespace", "orm.model.tables", "orm.model.keying", "orm.bridge",
+        "orm.writes.sqltext", "orm.writes.statements", "orm.model.hydrate", "orm.model.reader",
+        "orm.cache", "orm.connections.ledger", "orm.connections.publish",
+        "orm.connections.transactions", "orm.connections.snapshots", "orm.reads.decide",
+        "orm.writes.listeners", "orm.reads.lookup", "orm.reads.selects", "orm.reads.executing",
+        "orm.sessions", "orm",
     ),
     ("api", ""),  # "" is the package itself
     (
@@ -71,7 +72,7 @@ SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 
 def module_name(path: Path) -> str:
-    """Return a file's name inside the package: "orm.lookup", "orm" for its __init__, or ""."""
+    """Return a file's name in the package: "orm.reads.lookup", "orm" for its __init__, or ""."""
     parts = path.relative_to(ROOT / PACKAGE).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 

@@ -24,7 +24,7 @@ from sqlmodel_cache.cli.target import (
 )
 from sqlmodel_cache.errors import CacheError
 from sqlmodel_cache.events import Bypass
-from sqlmodel_cache.orm.plan import SURPRISING, plans
+from sqlmodel_cache.orm.model.plan import SURPRISING, plans
 from sqlmodel_cache.stats import ModelStats, Stats, merge
 from sqlmodel_cache.transport.bulletin import collect
 from sqlmodel_cache.transport.failures import explain, is_store_failure

@@ -32,10 +32,11 @@ from sqlmodel_cache.cli.target import (
 )
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.keys import LAYOUT, Shard, shard_called
-from sqlmodel_cache.orm import bridge, explicit
-from sqlmodel_cache.orm.inspection import EntryReport, look
-from sqlmodel_cache.orm.many import get_many
-from sqlmodel_cache.orm.plan import Plan, plan_of, plans
+from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.model.plan import Plan, plan_of, plans
+from sqlmodel_cache.orm.operate.inspection import EntryReport, look
+from sqlmodel_cache.orm.reads.many import get_many
+from sqlmodel_cache.orm.writes import explicit
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import new_token
 from sqlmodel_cache.stats import ModelStats

@@ -18,7 +18,7 @@ from sqlmodel_cache.dashboard.history import History
 from sqlmodel_cache.dashboard.picture import take
 from sqlmodel_cache.errors import CacheError, ConfigurationError, UnavailableError
 from sqlmodel_cache.events import logger
-from sqlmodel_cache.orm.plan import plans
+from sqlmodel_cache.orm.model.plan import plans
 
 try:
     from fastapi import Depends, FastAPI, HTTPException, Request

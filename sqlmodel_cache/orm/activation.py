@@ -19,9 +19,11 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import logger
-from sqlmodel_cache.orm import ahead, capture, lookup, policy, sessions, uniques
+from sqlmodel_cache.orm import sessions
 from sqlmodel_cache.orm.cache import Cache
-from sqlmodel_cache.orm.tables import forget_table_map, table_map
+from sqlmodel_cache.orm.model import capture, policy, uniques
+from sqlmodel_cache.orm.model.tables import forget_table_map, table_map
+from sqlmodel_cache.orm.reads import ahead, lookup
 
 
 def activate(config: Configuration) -> None:

@@ -11,14 +11,14 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Tally, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm import bridge
-from sqlmodel_cache.orm.capture import watch_loads
-from sqlmodel_cache.orm.conduct import conduct_of, limit_from_environment
+from sqlmodel_cache.orm.model.capture import watch_loads
+from sqlmodel_cache.orm.model.conduct import conduct_of, limit_from_environment
+from sqlmodel_cache.orm.model.plan import Plan
+from sqlmodel_cache.orm.model.reader import Reader
+from sqlmodel_cache.orm.model.tables import table_map
 from sqlmodel_cache.orm.namespace import Database, identify, is_replica
+from sqlmodel_cache.orm.operate.switch import Switch
 from sqlmodel_cache.orm.owned import Owned
-from sqlmodel_cache.orm.plan import Plan
-from sqlmodel_cache.orm.reader import Reader
-from sqlmodel_cache.orm.switch import Switch
-from sqlmodel_cache.orm.tables import table_map
 from sqlmodel_cache.protocol.dating import StoreClock
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import _sqlalchemy
-from sqlmodel_cache.orm.isolation import commits_itself
+from sqlmodel_cache.orm.connections.isolation import commits_itself
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection

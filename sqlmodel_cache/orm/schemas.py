@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sqlmodel_cache.keys import escape
-from sqlmodel_cache.orm.tables import Root
+from sqlmodel_cache.orm.model.tables import Root
 
 OPTION: Final = "schema_translate_map"
 

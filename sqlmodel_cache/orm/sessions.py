@@ -19,15 +19,17 @@ from sqlalchemy.orm import Session, SessionTransaction, sessionmaker
 from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration, Namespace, check_namespace_setting
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.orm import capture, executing, snapshots, transactions, writes
 from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of, cache_of
 from sqlmodel_cache.orm.cache import Cache, namespace_for
-from sqlmodel_cache.orm.connection import open_ledger
-from sqlmodel_cache.orm.keying import forget_codecs
-from sqlmodel_cache.orm.options import checked
-from sqlmodel_cache.orm.policy import compiled
-from sqlmodel_cache.orm.reads import related
-from sqlmodel_cache.orm.tables import forget_table_map
+from sqlmodel_cache.orm.connections import snapshots, transactions
+from sqlmodel_cache.orm.connections.ledger import open_ledger
+from sqlmodel_cache.orm.model import capture
+from sqlmodel_cache.orm.model.keying import forget_codecs
+from sqlmodel_cache.orm.model.policy import compiled
+from sqlmodel_cache.orm.model.tables import forget_table_map
+from sqlmodel_cache.orm.reads import executing, related
+from sqlmodel_cache.orm.reads.options import checked
+from sqlmodel_cache.orm.writes import listeners
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -40,7 +42,7 @@ def attach() -> None:
 
     What stands already is left standing: a transaction under way must still be published.
     """
-    writes.watch()
+    listeners.watch()
     executing.watch()
     related.watch()
     if any(cache.store_clock for cache in _state.live()):
@@ -54,7 +56,7 @@ def attach() -> None:
 
 def detach() -> None:
     """Remove what `attach` added, and forget what was compiled. Idempotent."""
-    writes.unwatch()
+    listeners.unwatch()
     executing.unwatch()
     related.unwatch()
     snapshots.unwatch()

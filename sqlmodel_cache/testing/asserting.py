@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any, Protocol
 
-from sqlmodel_cache.orm import bridge, explicit
-from sqlmodel_cache.orm.plan import plan_of
+from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.model.plan import plan_of
+from sqlmodel_cache.orm.writes import explicit
 from sqlmodel_cache.protocol import read
 
 

@@ -17,7 +17,7 @@ from sqlmodel_cache import (
     cached,
     cached_sessionmaker,
 )
-from sqlmodel_cache.orm.policy import config_of
+from sqlmodel_cache.orm.model.policy import config_of
 from tests.recording import stable_id
 
 WRONG_POLICIES: list[tuple[dict[str, Any], str, str]] = [

@@ -15,8 +15,9 @@ from typing import Any, Final
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
-from sqlmodel_cache.orm import _sqlalchemy, isolation, publish
-from sqlmodel_cache.orm.connection import ledger_of
+from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.connections import isolation, publish
+from sqlmodel_cache.orm.connections.ledger import ledger_of
 from sqlmodel_cache.transport import commands
 
 _NOTHING: Final = "return 1\n"

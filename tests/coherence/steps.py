@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import wrapt
 
-from sqlmodel_cache.orm import lookup, many
 from sqlmodel_cache.orm._sqlalchemy import await_, in_greenlet
+from sqlmodel_cache.orm.reads import lookup, many
 from sqlmodel_cache.protocol.ops import Fence, Release
 from sqlmodel_cache.transport.async_ import RedisAsyncTransport
 from sqlmodel_cache.transport.lines import RedisLineTransport

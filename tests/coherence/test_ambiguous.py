@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import SQLModelCache
-from sqlmodel_cache.orm import publish
+from sqlmodel_cache.orm.connections import publish
 from tests.coherence import table
 from tests.coherence.proxy import Fault, Proxy
 from tests.coherence.table import Item

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from sqlmodel_cache import SQLModelCache
-from sqlmodel_cache.orm import lookup
+from sqlmodel_cache.orm.reads import lookup
 from sqlmodel_cache.protocol import read
 from tests.coherence import steps, table
 from tests.coherence.table import Item

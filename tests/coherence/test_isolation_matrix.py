@@ -10,8 +10,9 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import SQLModelCache
-from sqlmodel_cache.orm import cursors, decide, isolation
-from sqlmodel_cache.orm.connection import Ledger
+from sqlmodel_cache.orm.connections import cursors, isolation
+from sqlmodel_cache.orm.connections.ledger import Ledger
+from sqlmodel_cache.orm.reads import decide
 from sqlmodel_cache.protocol.dating import StoreClock
 from tests.coherence import matrix
 from tests.coherence.matrix import (

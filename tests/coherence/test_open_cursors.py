@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
-from sqlmodel_cache.orm.cursors import is_half_read
+from sqlmodel_cache.orm.connections.cursors import is_half_read
 from tests.recording import record_sql, stable_id
 
 if TYPE_CHECKING:

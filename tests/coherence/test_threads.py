@@ -7,8 +7,8 @@ import threading
 from sqlalchemy import create_engine, inspect
 
 from sqlmodel_cache import SQLModelCache, _state
-from sqlmodel_cache.orm import reader
-from sqlmodel_cache.orm.plan import plan_of
+from sqlmodel_cache.orm.model import reader
+from sqlmodel_cache.orm.model.plan import plan_of
 from tests.coherence.table import Item
 
 

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlmodel_cache import CacheConfig, FenceError, SQLModelCache
-from sqlmodel_cache.orm import publish
-from sqlmodel_cache.orm.connection import ledger_of
+from sqlmodel_cache.orm.connections import publish
+from sqlmodel_cache.orm.connections.ledger import ledger_of
 from sqlmodel_cache.protocol.write import Publication
 from tests.coherence.run import PROCESSES
 from tests.recording import record_sql

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import FenceError, SQLModelCache
-from sqlmodel_cache.orm import publish
+from sqlmodel_cache.orm.connections import publish
 from sqlmodel_cache.protocol.write import Publication
 from tests.coherence import flaws, steps, writing
 from tests.coherence.board import Board, Slot

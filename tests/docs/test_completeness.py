@@ -13,7 +13,7 @@ from sqlmodel_cache.causes import CAUSES
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.dashboard import cache_dashboard
 from sqlmodel_cache.events import Bypass
-from sqlmodel_cache.orm.options import KNOWN
+from sqlmodel_cache.orm.reads.options import KNOWN
 from sqlmodel_cache.stats import Stats
 from sqlmodel_cache.transport.url import _OPTIONS
 from tests.docs.pages import ROOT

@@ -30,7 +30,7 @@ def test_a_model_that_is_never_cached(caplog: pytest.LogCaptureFixture) -> None:
     sys.modules.pop("tests.operating.blocked", None)
     crowd = importlib.import_module("tests.operating.blocked").Crowd
     SQLModelCache.configure("memory://")
-    from sqlmodel_cache.orm.plan import plan_of
+    from sqlmodel_cache.orm.model.plan import plan_of
 
     plan_of(crowd)
     (record,) = [one for one in caplog.records if "Crowd" in one.getMessage()]

@@ -31,7 +31,7 @@ from sqlalchemy.schema import DDLElement
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
 from sqlmodel_cache.orm import cache as cache_module
-from sqlmodel_cache.orm import reader as reader_module
+from sqlmodel_cache.orm.model import reader as reader_module
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
-from sqlmodel_cache.orm.reader import Reader
+from sqlmodel_cache.orm.model.reader import Reader
 from sqlmodel_cache.transport import MemoryTransport
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, select, text
 
 from sqlmodel_cache import ConfigurationError, SQLModelCache, aget_many, get_many
-from sqlmodel_cache.orm import decide
+from sqlmodel_cache.orm.reads import decide
 from tests.scenarios.harness import MODES, STORES, World
 from tests.scenarios.models import Hero, Member, Player, Shadowed, Team, Town
 

@@ -17,7 +17,7 @@ from sqlalchemy import event
 
 from sqlmodel_cache import _state, aget_many, get_many
 from sqlmodel_cache.latency import Histogram
-from sqlmodel_cache.orm import refreshing
+from sqlmodel_cache.orm.model import refreshing
 from sqlmodel_cache.protocol.ops import Fence, Lease
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Brief, Fresh

@@ -20,8 +20,8 @@ from sqlalchemy import (
     true,
 )
 
-from sqlmodel_cache.orm.rawsql import read
-from sqlmodel_cache.orm.sqltext import Effect
+from sqlmodel_cache.orm.writes.rawsql import read
+from sqlmodel_cache.orm.writes.sqltext import Effect
 from tests.scenarios.harness import DATABASES, World
 from tests.scenarios.models import Hero
 

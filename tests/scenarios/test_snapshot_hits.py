@@ -23,7 +23,7 @@ from sqlmodel_cache import (
     get_many,
 )
 from sqlmodel_cache.events import Bypass
-from sqlmodel_cache.orm import isolation, snapshots
+from sqlmodel_cache.orm.connections import isolation, snapshots
 from sqlmodel_cache.protocol.dating import Sample, StoreClock
 from tests.scenarios.harness import MODES, STORES, World
 from tests.scenarios.models import Hero, Town

@@ -21,7 +21,7 @@ from sqlmodel_cache import (
     _state,
     get_many,
 )
-from sqlmodel_cache.orm import switch
+from sqlmodel_cache.orm.operate import switch
 from sqlmodel_cache.testing import FaultyTransport
 from tests.scenarios.harness import MODES, STORES, World
 from tests.scenarios.models import Hero, Note, Town

@@ -32,7 +32,8 @@ from sqlalchemy.orm import (
 )
 
 from sqlmodel_cache import ConfigurationError, SQLModelCache, aget_by, cached, get_by
-from sqlmodel_cache.orm import pointers, writes
+from sqlmodel_cache.orm.reads import pointers
+from sqlmodel_cache.orm.writes import listeners
 from sqlmodel_cache.transport import MemoryTransport
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Hero, Member, Note
@@ -549,7 +550,7 @@ def test_the_interleavings_see_an_absence_that_nobody_ends(
 ) -> None:
     """Without fences for values that appear, absences are stale reads."""
     world = make_world("sync", "memory", "sqlite")
-    monkeypatch.setattr(writes, "touch_appearing", lambda *_: None)
+    monkeypatch.setattr(listeners, "touch_appearing", lambda *_: None)
     assert _violations(world, "_take", rounds="read in write")
 
 

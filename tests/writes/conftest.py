@@ -10,7 +10,7 @@ from sqlalchemy import ForeignKey, create_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
-from sqlmodel_cache.orm.connection import ledger_of
+from sqlmodel_cache.orm.connections.ledger import ledger_of
 
 
 class CommitHook(sqlite3.Connection):

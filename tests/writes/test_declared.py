@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session, aliased
 
 from sqlmodel_cache import ConfigurationError, SQLModelCache
-from sqlmodel_cache.orm.connection import ledger_of
+from sqlmodel_cache.orm.connections.ledger import ledger_of
 from tests.recording import stable_id
 
 RAW = text("UPDATE badge SET hero_id = 1")
@@ -157,7 +157,7 @@ def test_b15_declared_does_not_hide_what_is_known(world):
 )
 def test_b15_declared_does_not_hide_settings(world, statement):
     """A declaration is about rows; what the text does to the connection counts all the same."""
-    from sqlmodel_cache.orm.texts import on_text
+    from sqlmodel_cache.orm.writes.texts import on_text
 
     with world.engine.connect() as connection:
         context = type(

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.pool import StaticPool
 
 from sqlmodel_cache import FenceError, SQLModelCache
-from sqlmodel_cache.orm.publish import outcome_of
+from sqlmodel_cache.orm.connections.publish import outcome_of
 from sqlmodel_cache.protocol.ops import Fence, Release
 from sqlmodel_cache.protocol.write import Outcome
 from tests.writes.scripted import ScriptedTransport

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import make_url, text
 
-from sqlmodel_cache.orm import rawsql
-from sqlmodel_cache.orm.connection import ledger_of
-from sqlmodel_cache.orm.rawsql import read
-from sqlmodel_cache.orm.sqltext import LONG, Effect, effect_of
+from sqlmodel_cache.orm.connections.ledger import ledger_of
+from sqlmodel_cache.orm.writes import rawsql
+from sqlmodel_cache.orm.writes.rawsql import read
+from sqlmodel_cache.orm.writes.sqltext import LONG, Effect, effect_of
 from tests.servers.postgres import libpq_url
 
 DIALECTS = ("postgresql", "mysql", "mariadb", "sqlite", "mssql", "oracle", "duckdb")

@@ -7,8 +7,8 @@ from sqlalchemy import event, func, select, text
 from sqlalchemy.orm import Session
 from sqlmodel import select as select_of_rows
 
-from sqlmodel_cache.orm import texts, writes
-from sqlmodel_cache.orm.connection import ledger_of
+from sqlmodel_cache.orm.connections.ledger import ledger_of
+from sqlmodel_cache.orm.writes import listeners, texts
 
 
 def _counted(monkeypatch, module, name):
@@ -21,7 +21,7 @@ def _counted(monkeypatch, module, name):
 @pytest.mark.parametrize("of", [select, select_of_rows], ids=["sqlalchemy", "sqlmodel"])
 def test_a_select_is_judged_once(world, monkeypatch, of):
     """By its compiled form, also where its class is not SQLAlchemy's own."""
-    judged = _counted(monkeypatch, writes, "is_opaque")
+    judged = _counted(monkeypatch, listeners, "is_opaque")
     with Session(world.engine) as session:
         for number in range(3):
             session.execute(of(world.Hero).where(world.Hero.id == number)).all()

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from sqlmodel_cache.orm.sqltext import Effect, brackets, effect_of, headline, temporary_tables
+from sqlmodel_cache.orm.writes.sqltext import (
+    Effect,
+    brackets,
+    effect_of,
+    headline,
+    temporary_tables,
+)
 
 
 @pytest.mark.parametrize(

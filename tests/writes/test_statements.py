@@ -26,10 +26,10 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
-from sqlmodel_cache.orm.connection import ledger_of
-from sqlmodel_cache.orm.statements import analyse
-from sqlmodel_cache.orm.tables import table_map
-from sqlmodel_cache.orm.upserts import Existing, existing_rows
+from sqlmodel_cache.orm.connections.ledger import ledger_of
+from sqlmodel_cache.orm.model.tables import table_map
+from sqlmodel_cache.orm.writes.statements import analyse
+from sqlmodel_cache.orm.writes.upserts import Existing, existing_rows
 
 
 @pytest.mark.parametrize("how", ["core", "orm"])

@@ -1,1 +1,1 @@
-"""What a hit brings along: related objects, as a load would have loaded them."""
+"""Lookups answered from the cache, and what a hit brings along, as a load would."""

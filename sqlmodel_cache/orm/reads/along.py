@@ -20,12 +20,12 @@ from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy, _strategies, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
-from sqlmodel_cache.orm.decide import NO_OPTIONS, Scope, decide
-from sqlmodel_cache.orm.identity import primary_key
-from sqlmodel_cache.orm.plan import Plan, plan_of
-from sqlmodel_cache.orm.reader import Found
+from sqlmodel_cache.orm.model.plan import Plan, plan_of
+from sqlmodel_cache.orm.model.reader import Found
+from sqlmodel_cache.orm.model.steps import NotTheSame, Step, steps_below, steps_of
 from sqlmodel_cache.orm.reads.asked import steps_asked
-from sqlmodel_cache.orm.reads.steps import NotTheSame, Step, steps_below, steps_of
+from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
+from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany
 

@@ -12,8 +12,8 @@ from typing import Any
 from sqlalchemy.orm import RelationshipProperty
 
 from sqlmodel_cache.orm import _sqlalchemy, _strategies
-from sqlmodel_cache.orm.plan import Plan
-from sqlmodel_cache.orm.reads.steps import NotTheSame, Step, brings_along, steps_with
+from sqlmodel_cache.orm.model.plan import Plan
+from sqlmodel_cache.orm.model.steps import NotTheSame, Step, brings_along, steps_with
 
 
 def steps_asked(plan: Plan, options: Any) -> tuple[Step, ...] | None:

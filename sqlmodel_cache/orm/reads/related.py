@@ -16,11 +16,11 @@ from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _strategies
 from sqlmodel_cache.orm.binding import binding_of, cache_of
-from sqlmodel_cache.orm.decide import Scope, decide
-from sqlmodel_cache.orm.identity import primary_key
-from sqlmodel_cache.orm.lookup import hydrated, is_none, look_up
-from sqlmodel_cache.orm.plan import Plan, plan_of
+from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.reads.along import related_place
+from sqlmodel_cache.orm.reads.decide import Scope, decide
+from sqlmodel_cache.orm.reads.identity import primary_key
+from sqlmodel_cache.orm.reads.lookup import hydrated, is_none, look_up
 
 
 def watch() -> None:

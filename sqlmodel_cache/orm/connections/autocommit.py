@@ -1,0 +1,50 @@
+"""Drivers that commit each statement by themselves: the fence must stand before it is sent.
+
+By an AUTOCOMMIT isolation level, by `connect_args`, by `SET autocommit`, or because the statement
+is one that commits whatever came before it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlmodel_cache.errors import FenceError
+from sqlmodel_cache.orm.connections.isolation import commits_itself
+from sqlmodel_cache.orm.connections.publish import end_early, publishings
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from sqlmodel_cache.orm.connections.ledger import Ledger
+
+
+_ITSELF: Final = "_sqlmodel_cache_commits_itself"
+
+
+def settle_statement(context: Any, ledger: Ledger) -> bool:
+    """Tell whether the statement to come will commit itself; then those before it have.
+
+    Their fences are released here, or a thousand statements would fence a thousand times a
+    thousand rows. Once for each statement: what it touched itself is kept.
+    """
+    known: bool | None = getattr(context, _ITSELF, None)
+    if known is not None:
+        return known
+    itself = not ledger.opened and commits_itself(context.root_connection)
+    setattr(context, _ITSELF, itself)
+    if itself:
+        end_early(ledger)
+        ledger.frames.clear()
+        ledger.everything = False
+    return itself
+
+
+def fence_now(connection: Connection, ledger: Ledger) -> None:
+    """Fence what was written so far; the next statement, or the transaction's end, releases it."""
+    for one in publishings(ledger, connection.dialect):
+        ledger.early.append(one)
+        if not one.fence() and one.aborts:
+            raise FenceError(
+                "the statement was not sent: its rows could not be fenced in the cache, and"
+                " on_fence_failure='abort' is set; retry it, or configure 'proceed'"
+            )

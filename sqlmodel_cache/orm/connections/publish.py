@@ -1,0 +1,220 @@
+"""A commit, seen by the caches: fence -> COMMIT -> release, inside the dialect's own `do_commit`.
+
+Not in the engine's `commit` event: raising or being cancelled there leaves an open transaction
+that the pool hands to the next user, whose unrelated commit then persists it. Here the COMMIT is
+ours to skip, and the ROLLBACK ours to send. `pool_reset_on_return="commit"` passes here too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlmodel_cache import _state, clock
+from sqlmodel_cache.errors import FenceError, UnavailableError, UnsupportedError
+from sqlmodel_cache.events import Step, logger
+from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.model.tables import Root, table_map
+from sqlmodel_cache.protocol.ops import Release
+from sqlmodel_cache.protocol.write import Outcome, Publication
+from sqlmodel_cache.transport.drive import ask
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlmodel_cache.keys import Shard
+    from sqlmodel_cache.orm.cache import Cache
+    from sqlmodel_cache.orm.connections.ledger import Fenced, Ledger
+    from sqlmodel_cache.protocol.read import Steps
+
+# SQLSTATEs that say nothing of the outcome: connection exceptions, "statement completion
+# unknown", and a server that is shutting down.
+_LOST_CONNECTION = ("08", "40003", "57P")
+
+
+@dataclass(slots=True)
+class Publishing:
+    """One commit attempt in one cache."""
+
+    cache: Cache
+    publication: Publication
+    counts: tuple[tuple[str, int], ...]  # model name -> touched rows and tables
+    tried: bool = True
+    fenced: bool = True
+
+    @property
+    def aborts(self) -> bool:
+        """Tell whether what cannot be fenced must not be committed."""
+        return self.cache.config.on_fence_failure == "abort"
+
+    def fence(self) -> bool:
+        """Fence; False if the store could not be asked."""
+        self.tried = self.aborts or not self.cache.backlog.speaks_for()
+        self.fenced = self.tried and self._ask(self.publication.fence(), "fence")
+        if not self.fenced:
+            for name, number in self.counts:
+                self.cache.tally.for_model(name).errors += number
+        return self.fenced
+
+    def settle(self, outcome: Outcome) -> None:
+        """Release or keep; raises nothing but a cancellation.
+
+        What the store does not take now goes into the backlog. What it never can is lost.
+        """
+        if outcome is Outcome.REFUSED and not self.fenced:
+            return  # nothing was fenced and nothing changed
+        if self.fenced and self._ask(self.publication.settle(outcome), "release"):
+            if outcome is Outcome.COMMITTED:
+                for name, number in self.counts:
+                    self.cache.tally.for_model(name).invalidate(number)
+            return
+        if outcome is Outcome.REFUSED:
+            return  # nothing changed; the fence runs out by itself
+        published = self.publication
+        release = Release(published.writer, published.entries, published.shards)
+        possible = self.cache.stores.full or not published.shards
+        if possible and bridge.reachable(self.cache.stores):
+            self.cache.backlog.add(release, tried=self.tried)
+        else:
+            self.cache.lose(dict(self.counts), "the transport cannot do it, or not from here")
+
+    def _ask(self, steps: Steps[None], step: Step) -> bool:
+        stores = self.cache.stores
+        begun = clock.real()
+        try:
+            if bridge.at_hand(stores):  # every commit of a plain session: no `drive` for one step
+                for op in steps:
+                    ask(stores.sync.perform, op, stores.breaker)
+            elif step == "release":
+                bridge.run_shielded(stores, steps)
+            else:
+                bridge.run(stores, steps)
+        except (UnavailableError, UnsupportedError) as error:
+            logger.debug("publishing failed: %s", error)
+            return False
+        finally:
+            seconds = clock.real() - begun
+            for name, _ in self.counts:
+                self.cache.tally.for_model(name).time(step, seconds)
+        return True
+
+
+def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:
+    """Return what must be published of a ledger, one for each live cache."""
+    touched = ledger.frames.capture()
+    tables: set[Root] = set()
+    known = table_map()
+    for table in touched.tables:
+        root = known.root_named(str(table))
+        if root is not None:
+            tables.add(root)
+    if ledger.everything:
+        tables.update(known.roots())
+    for table in ledger.doubtful_tables():
+        root = known.root_named(table)
+        if root is not None:
+            tables.add(root)
+    keys = cast("frozenset[tuple[str, str]]", touched.rows)
+    rows = [(known.root_named(table), pk) for table, pk in keys]
+    named = [(root, pk) for root, pk in rows if root is not None and root not in tables]
+    if not named and not tables:
+        return []
+    return [
+        one
+        for cache in _state.live()
+        if cache.config.enabled
+        for one in [_publishing(cache, dialect, ledger.namespaces, named, tables)]
+        if one is not None
+    ]
+
+
+def _publishing(
+    cache: Cache,
+    dialect: Any,
+    namespaces: set[str],
+    rows: list[tuple[Root, str]],
+    tables: set[Root],
+) -> Publishing | None:
+    entries = []
+    shards: list[Shard] = []
+    for namespace in cache.sites.of(dialect).namespaces | namespaces:
+        for root, pk in rows:
+            entries.append(cache.keyspace(namespace, root.table, root.local_ttl).entry(pk))
+        for root in tables:
+            shards.extend(cache.keyspace(namespace, root.table, root.local_ttl).shards)
+    counts: dict[str, int] = {}
+    for root in (*(root for root, _ in rows), *tables):
+        counts[root.name] = counts.get(root.name, 0) + 1
+    if not entries and not shards:
+        cache.lose(counts, "the namespace of this connection's database is not known")
+        return None
+    publication = Publication(
+        tuple(entries), tuple(shards), strict=cache.config.consistency == "strict"
+    )
+    return Publishing(cache, publication, tuple(counts.items()))
+
+
+def commit(ledger: Ledger, dialect: Any, do_commit: Any, do_rollback: Any) -> None:
+    """Run `do_commit()` between fence and release. `do_rollback()` is sent if it must not run."""
+    todo = publishings(ledger, dialect)
+    fenced: list[Publishing] = []
+    try:
+        for one in todo:
+            fenced.append(one)
+            if not one.fence() and one.aborts:
+                raise FenceError(
+                    "nothing was committed: its rows could not be fenced in the cache, and"
+                    " on_fence_failure='abort' is set; retry it, or configure 'proceed'"
+                )
+    except BaseException:
+        try:
+            do_rollback()
+        finally:
+            ledger.end()
+            settle_all(fenced, Outcome.REFUSED)
+        raise
+    try:
+        do_commit()
+    except BaseException as error:
+        settle_all(todo, outcome_of(error, dialect))
+        raise
+    early, ledger.early = ledger.early, []
+    ledger.end()
+    settle_all([*early, *todo], Outcome.COMMITTED)
+
+
+def settle_all(publishings: Sequence[Fenced], outcome: Outcome) -> None:
+    """Settle each one, also when the task is cancelled meanwhile; then let that be raised."""
+    cancelled: BaseException | None = None
+    for one in publishings:
+        try:
+            one.settle(outcome)
+        except BaseException as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+def end_early(ledger: Ledger) -> None:
+    """Release what was fenced ahead of statements that committed by themselves."""
+    early, ledger.early = ledger.early, []
+    settle_all(early, Outcome.COMMITTED)
+
+
+def outcome_of(error: BaseException, dialect: Any) -> Outcome:
+    """Judge a COMMIT that raised: whether the server refused it, or nobody can tell."""
+    dbapi = dialect.loaded_dbapi
+    if not isinstance(error, dbapi.Error):
+        return Outcome.AMBIGUOUS
+    if dialect.name == "sqlite":
+        return Outcome.REFUSED
+    if dialect.is_disconnect(error, None, None):
+        return Outcome.AMBIGUOUS
+    state = str(getattr(error, "sqlstate", None) or getattr(error, "pgcode", None) or "")
+    if state.startswith(_LOST_CONNECTION):  # asyncpg gives one to what no server has said
+        return Outcome.AMBIGUOUS
+    if state:
+        return Outcome.REFUSED
+    if isinstance(error, dbapi.OperationalError | dbapi.InterfaceError):
+        return Outcome.AMBIGUOUS
+    return Outcome.REFUSED

@@ -1,0 +1,1 @@
+"""What never changes for a mapper: its policy, tables, keys, codec and hydrator."""

@@ -1,0 +1,1 @@
+"""Modes, comparison with the database, the switch, erasure and explanations."""

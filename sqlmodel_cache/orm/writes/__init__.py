@@ -1,0 +1,1 @@
+"""What a statement writes: rows where it names them, whole models otherwise."""
