@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import enum
 import logging
-from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Final
 
@@ -54,15 +53,6 @@ _CLOSED: Final = State.CLOSED
 _NORMAL: Final = Pass.NORMAL
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerStatus:
-    """For statistics: the state, failures since the outage began, seconds since it began."""
-
-    state: State
-    failures: int
-    down_for: float
-
-
 class Breaker:
     """One per store. `real` is the clock to go by, in seconds."""
 
@@ -73,7 +63,6 @@ class Breaker:
         self._cool_down = FIRST_COOL_DOWN
         self._next_try = 0.0
         self._since = 0.0
-        self._failures = 0
         self._denials: set[str] = set()
         tell_of_forks(self)
 
@@ -88,14 +77,6 @@ class Breaker:
     def state(self) -> State:
         """The current state."""
         return self._state
-
-    def status(self) -> BreakerStatus:
-        """Return a consistent record of the state."""
-        with self._lock:
-            down = self._state is not State.CLOSED
-            return BreakerStatus(
-                self._state, self._failures, self._real() - self._since if down else 0.0
-            )
 
     def _closed(self) -> bool:
         return self._state is State.CLOSED
@@ -128,7 +109,6 @@ class Breaker:
                 return
             self._state = State.CLOSED
             self._cool_down = FIRST_COOL_DOWN
-            self._failures = 0
             down = self._real() - self._since
         logger.warning("The cache store is back after %.1f s.", down)
 
@@ -139,7 +119,6 @@ class Breaker:
             opened = self._state is State.CLOSED
             if title is _NORMAL and not opened:
                 return  # under way when another one failed, perhaps with it: the same failure
-            self._failures += 1
             if opened:
                 self._since = at
                 self._cool_down = FIRST_COOL_DOWN

@@ -10,7 +10,7 @@ import pytest
 
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.protocol.ops import Abandon, Fence, Fill, Get, GetMany, Lease, Release
-from sqlmodel_cache.transport.breaker import Breaker, BreakerStatus, Pass, State
+from sqlmodel_cache.transport.breaker import Breaker, Pass, State
 
 if TYPE_CHECKING:
     from sqlmodel_cache.keys import KeySpace
@@ -188,16 +188,10 @@ def test_one_line_per_outage(
     assert "back after 40.0 s" in last
 
 
-def test_the_status_is_for_statistics(breaker: Breaker, clock: Clock) -> None:
-    """State, failures of this outage, its length so far."""
-    assert breaker.status() == BreakerStatus(State.CLOSED, 0, 0.0)
+def test_a_breaker_shows_its_state(breaker: Breaker) -> None:
+    """In a traceback or a debugger."""
     breaker.failed(Pass.NORMAL, "TimeoutError")
-    breaker.failed(Pass.FORCED, "TimeoutError")
-    clock.seconds += 5
-    assert breaker.status() == BreakerStatus(State.OPEN, 2, 5.0)
     assert repr(breaker) == "<Breaker open>"
-    breaker.succeeded(Pass.FORCED)
-    assert breaker.status() == BreakerStatus(State.CLOSED, 0, 0.0)
 
 
 def test_threads_get_one_probe(clock: Clock, get: Get) -> None:

@@ -228,7 +228,7 @@ def _all_work(pair: RedisPair, backlog: Backlog, breaker: Breaker, entry: Any) -
     breaker.failed(breaker.admit(Get(entry)), "test")
     backlog.add(Release(WRITER, (entry,), ()), tried=True)
     backlog.close()
-    return *replies, breaker.status().state, len(backlog)
+    return *replies, breaker.state, len(backlog)
 
 
 async def _get(pair: RedisPair, entry: Any) -> Reply:

@@ -73,6 +73,12 @@ def world(tmp_path):
         id: Mapped[int] = mapped_column(primary_key=True)
         name: Mapped[str] = mapped_column(default="")
 
+    class Seat(Base):
+        __tablename__ = "seat"
+        __cache_config__ = CacheConfig(negative_ttl=60, unique=("number",))
+        id: Mapped[int] = mapped_column(primary_key=True)
+        number: Mapped[int] = mapped_column(unique=True)
+
     class Log(Base):
         __tablename__ = "log"
         id: Mapped[int] = mapped_column(primary_key=True)
@@ -95,6 +101,7 @@ def world(tmp_path):
         Flyer=Flyer,
         Badge=Badge,
         Ghost=Ghost,
+        Seat=Seat,
         Log=Log,
         engine=engine,
         touched=touched,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import event, func, select, text
+from sqlalchemy import event, func, insert, select, text, update
 from sqlalchemy.orm import Session
 from sqlmodel import select as select_of_rows
 
 from sqlmodel_cache.orm.connections.ledger import ledger_of
-from sqlmodel_cache.orm.writes import listeners, texts
+from sqlmodel_cache.orm.writes import appearing, listeners, texts
 
 
 def _counted(monkeypatch, module, name):
@@ -35,6 +35,20 @@ def test_a_text_that_reads_is_judged_once(world, monkeypatch):
         for _ in range(3):
             connection.execute(text("SELECT count(*) FROM hero WHERE 7 = 7")).all()
     assert not judged
+
+
+def test_where_values_of_unique_keys_stand_is_judged_once(world, monkeypatch):
+    """By the compiled form; the values themselves are each execution's own."""
+    judged = _counted(monkeypatch, appearing, "parameter_of")
+    seat = world.Seat
+    with world.engine.begin() as connection:
+        for number in range(1, 4):
+            connection.execute(insert(seat.__table__), {"id": number, "number": number})
+            connection.execute(update(seat).where(seat.id == number), {"number": number + 10})
+        rows, tables = world.touched(connection)
+    assert len(judged) == 2
+    assert {("seat", f"~number:i{number}") for number in (1, 2, 3, 11, 12, 13)} <= rows
+    assert not tables
 
 
 def test_b15_a_declaration_counts_on_a_select_seen_before(world):

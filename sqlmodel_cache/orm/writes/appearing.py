@@ -8,9 +8,9 @@ concern, and only where values are compared exactly: of others no absence is eve
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.connections.ledger import Ledger
 from sqlmodel_cache.orm.model.keying import unique_codec
 from sqlmodel_cache.orm.model.tables import Root
@@ -20,41 +20,57 @@ from sqlmodel_cache.orm.writes.rows import parameter_of
 _UNKNOWN: Final = object()
 
 
+@dataclass(frozen=True, slots=True)
+class Appearing:
+    """A unique key of which a statement brings values, and the parameters that hold them.
+
+    A name is None where a value is in no parameter: a SQL expression, a column that is not set.
+    """
+
+    unique: Unique
+    names: tuple[str | None, ...]
+
+
+def appearing(root: Root, dml: Any, compiled: Any, sets: set[str] | None) -> tuple[Appearing, ...]:
+    """Return the unique keys of `root` of which this INSERT or UPDATE brings values.
+
+    `sets`: the columns that an UPDATE sets, None if that cannot be told; or that the conflict
+    clause of an INSERT does.
+    """
+    if dml.is_delete:
+        return ()
+    return tuple(
+        Appearing(unique, tuple(_name(column, dml, compiled, sets) for column in unique.columns))
+        for unique in root.uniques
+        if _concerns(unique, dml, sets)
+    )
+
+
 def touch_appearing(
     root: Root,
-    dml: Any,
-    compiled: Any,
+    found: Sequence[Appearing],
     parameters: Sequence[Mapping[str, Any]],
     ledger: Ledger,
     dialect: Any,
     schema: str,
 ) -> None:
-    """Touch each value of a unique key that this INSERT or UPDATE of a root's row brings.
+    """Touch each value of these keys that a statement with these parameters brings.
 
     Where a value cannot be known (a SQL expression, a server's default, some columns of several),
     the whole table is touched, if any class of it remembers absent rows at all.
     """
-    if dml.is_delete:
-        return
-    sets = None if dml.is_insert else _sqlalchemy.set_columns(dml, compiled)
-    clauses = _sqlalchemy.conflict_clauses(dml) if dml.is_insert else []
-    again = {name for clause in clauses for name, _ in _sqlalchemy.upserted(clause)}
-    for unique in root.uniques:
-        codec = unique_codec(root, unique, dialect)
-        if not codec.safe_in_sql or not _concerns(unique, dml, sets):
+    for one in found:
+        codec = unique_codec(root, one.unique, dialect)
+        if not codec.safe_in_sql:
             continue
-        names = [
-            _parameter(column, dml, compiled, sets) if not _is_in(column, again) else None
-            for column in unique.columns
-        ]
-        for values in parameters:
-            found = [_UNKNOWN if name is None else values.get(name, _UNKNOWN) for name in names]
-            if any(value is None for value in found):
+        for given in parameters:
+            values = [_UNKNOWN if name is None else given.get(name, _UNKNOWN) for name in one.names]
+            if any(value is None for value in values):
                 continue  # NULL equals nothing
-            known = all(value is not _UNKNOWN for value in found)
-            text = codec.encode(found) if known else None
+            known = all(value is not _UNKNOWN for value in values)
+            text = codec.encode(values) if known else None
             if text is not None:
-                ledger.frames.touch_row((root.table, f"{schema}{unique.prefix}{text}"))
+                ledger.frames.touch_row((root.table, f"{schema}{one.unique.prefix}{text}"))
             elif root.negative:
                 ledger.frames.touch_table(root.table)
                 return
@@ -69,10 +85,11 @@ def _concerns(unique: Unique, dml: Any, sets: set[str] | None) -> bool:
     return any(_is_in(column, sets) for column in unique.columns)
 
 
-def _parameter(column: Any, dml: Any, compiled: Any, sets: set[str] | None) -> str | None:
-    if sets is not None and not _is_in(column, sets):
-        return None
-    return parameter_of(dml, column, compiled)
+def _name(column: Any, dml: Any, compiled: Any, sets: set[str] | None) -> str | None:
+    here = sets is None or _is_in(column, sets)
+    if dml.is_insert:
+        here = not here  # a conflict clause may put another value there
+    return parameter_of(dml, column, compiled) if here else None
 
 
 def _is_in(column: Any, names: set[str]) -> bool:

@@ -155,10 +155,10 @@ def _on_dml(compiled: Any, context: Any) -> None:
             ledger.frames.touch_table(root.table)
             continue
         parameters: Sequence[Mapping[str, Any]] = context.compiled_parameters or ({},)
-        if root.uniques:
+        if hit.appearing:
             schema = _schema(root, connection, ledger)
             dialect = connection.dialect
-            touch_appearing(root, hit.dml, compiled, parameters, ledger, dialect, schema)
+            touch_appearing(root, hit.appearing, parameters, ledger, dialect, schema)
         for values in parameters:
             if not _touch_rows(connection, ledger, hit, compiled, values, from_orm):
                 ledger.frames.touch_table(root.table)

@@ -19,6 +19,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.model.tables import TableMap, Target
+from sqlmodel_cache.orm.writes.appearing import Appearing, appearing
 from sqlmodel_cache.orm.writes.rows import Row, inserted, pinned
 from sqlmodel_cache.orm.writes.upserts import Existing, existing_rows
 
@@ -33,6 +34,7 @@ class Hit:
     insert: bool = False  # rows appear
     existing: Existing = Existing.NONE  # and these may change
     rekeys: bool = False  # rows may get another key
+    appearing: tuple[Appearing, ...] = ()  # values of unique keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
     table = dml.table
     whole: set[str] = set()
     if dml.is_insert:
+        clauses = _sqlalchemy.conflict_clauses(dml)
+        sets = {name for clause in clauses for name, _ in _sqlalchemy.upserted(clause)}
         hits = [
             Hit(
                 target,
@@ -114,11 +118,10 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
                 inserted(dml, target.pk, compiled),
                 insert=True,
                 existing=existing_rows(dml, target.pk),
+                appearing=appearing(target.root, dml, compiled, sets),
             )
             for target in tables.targets(table, schema)
         ]
-        clauses = _sqlalchemy.conflict_clauses(dml)
-        sets = {name for clause in clauses for name, _ in _sqlalchemy.upserted(clause)}
         if any("REPLACE" in prefix for prefix in _sqlalchemy.prefixes_of(dml)):
             whole = set(tables.dependants(table, deleted=True))
         elif sets & tables.referenced(table):
@@ -131,6 +134,7 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
             dml,
             pinned(dml.whereclause, target.pk, compiled),
             rekeys=_changes_key(target, changed),
+            appearing=appearing(target.root, dml, compiled, changed),
         )
         for target in tables.targets(table, schema)
     ]
