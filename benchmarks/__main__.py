@@ -9,7 +9,18 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks import commits, crowds, growth, hits, memory, misses, others, staleness, zipf
+from benchmarks import (
+    commits,
+    crowds,
+    growth,
+    hits,
+    memory,
+    misses,
+    others,
+    packed,
+    staleness,
+    zipf,
+)
 from benchmarks.place import opened
 from benchmarks.report import header
 from benchmarks.timing import QUICK, THOROUGH
@@ -21,6 +32,7 @@ GROUPS = {
     "crowds": crowds.measure,
     "commits": commits.measure,
     "memory": memory.measure,
+    "packed": packed.measure,
     "staleness": staleness.measure,
     "zipf": zipf.measure,
     "growth": growth.measure,

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Literal
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.config import Configuration, Mode, Namespace
+from sqlmodel_cache.config import Configuration, Mode, Namespace, Packing
 from sqlmodel_cache.events import Observer
 from sqlmodel_cache.orm import activation, sessions
 from sqlmodel_cache.orm.operate import erasing, switching
@@ -44,6 +44,7 @@ class SQLModelCache:
         verify: float = 0.0,
         max_ttl: int | None = None,
         snapshot_hits: bool = False,
+        compress: Packing | None = None,
     ) -> None:
         """Configure the library. A second call replaces the first.
 
@@ -76,6 +77,8 @@ class SQLModelCache:
             snapshot_hits: True gives transactions in REPEATABLE READ, and SQLite's, entries that
                 were read before their snapshot began, by the store's clock. Nobody may set that
                 clock forward and back again within one of them.
+            compress: "lz4", "zstd" (extras of these names) or "zlib" packs rows of 512 bytes and
+                more; a model's own setting comes first.
 
         Raises ConfigurationError for values that cannot work.
         """
@@ -97,6 +100,7 @@ class SQLModelCache:
             verify,
             max_ttl,
             snapshot_hits,
+            compress,
         )
         activation.activate(config)
 

@@ -15,7 +15,9 @@ from sqlmodel_cache.events import Observer
 
 Namespace: TypeAlias = str | Callable[[Any], str]
 Mode: TypeAlias = Literal["on", "shadow", "invalidate"]
+Packing: TypeAlias = Literal["lz4", "zstd", "zlib"]
 
+PACKINGS: tuple[Packing, ...] = ("lz4", "zstd", "zlib")
 MODES: tuple[Mode, ...] = ("on", "shadow", "invalidate")  # each does less than the one before
 
 
@@ -40,8 +42,9 @@ class CacheConfig:
         refresh_ahead: 0 lets entries live for their whole TTL; above 0, one caller may load the
             row again shortly before it ends while others go on hitting. 1 is a good value, more
             refreshes earlier.
-        compress: "zstd" (extra `zstd`) or "zlib" packs rows of 512 bytes and more, where that
-            makes them smaller; None packs nothing.
+        compress: "lz4", "zstd" (extras of these names) or "zlib" packs rows of 512 bytes and
+            more, where that makes them smaller; False packs nothing; None falls back to
+            `configure(compress=...)`.
         local_ttl: seconds for which each process may keep copies of rows of its own; None or 0
             keeps none. Needs `redis://...?local=10000` or a `TieredTransport`. Other processes'
             commits are then seen when their message arrives, at the latest after so long.
@@ -57,7 +60,7 @@ class CacheConfig:
     sample: float | None = None
     verify: float | None = None
     refresh_ahead: float = 0.0
-    compress: Literal["zstd", "zlib"] | None = None
+    compress: Packing | Literal[False] | None = None
     local_ttl: int | None = None
 
     def check(self, model: str) -> None:
@@ -67,7 +70,7 @@ class CacheConfig:
         check_seconds(where, "ttl", self.ttl)
         check_seconds(where, "negative_ttl", self.negative_ttl)
         check_seconds(where, "local_ttl", self.local_ttl)
-        _check_choice(where, "compress", self.compress, ("zstd", "zlib", None))
+        _check_choice(where, "compress", self.compress, (*PACKINGS, False, None))
         beta = self.refresh_ahead
         if type(beta) not in (int, float) or not 0 <= beta < float("inf"):
             raise ConfigurationError(
@@ -118,6 +121,7 @@ class Configuration:
     verify: float = 0.0
     max_ttl: int | None = None
     snapshot_hits: bool = False
+    compress: Packing | None = None
 
     def __post_init__(self) -> None:
         where = "configure()"
@@ -128,6 +132,7 @@ class Configuration:
         _check_choice(where, "consistency", self.consistency, ("strict", "eventual"))
         _check_choice(where, "on_fence_failure", self.on_fence_failure, ("proceed", "abort"))
         _check_choice(where, "mode", self.mode, MODES)
+        _check_choice(where, "compress", self.compress, (*PACKINGS, None))
         _check_share(where, "sample", self.sample)
         _check_share(where, "verify", self.verify)
         if self.snapshot_hits and self.consistency != "strict":
@@ -208,7 +213,9 @@ def _check_converter(where: str, value: object) -> None:
         )
 
 
-def _check_choice(where: str, name: str, value: object, choices: tuple[str | None, ...]) -> None:
+def _check_choice(
+    where: str, name: str, value: object, choices: tuple[str | bool | None, ...]
+) -> None:
     if value not in choices:
         raise ConfigurationError(
             f"{where}: {name}={value!r} is not valid; use one of {', '.join(map(repr, choices))}"

@@ -30,7 +30,7 @@ from zlib import crc32
 import msgspec
 
 from sqlmodel_cache import clock
-from sqlmodel_cache.codec.packing import ZLIB, ZSTD, unpack
+from sqlmodel_cache.codec.packing import LZ4, ZLIB, ZSTD, unpack
 from sqlmodel_cache.codec.wire import MAX_SIZE, Unstorable
 
 FORMAT: Final = 2  # 1 had four bytes more, before the first release
@@ -173,7 +173,7 @@ def unseal(
     flags = value[1]
     payload = value[_SIZE:-4]
     if flags & ~_FLAGS:
-        if flags & ~_FLAGS not in (ZLIB, ZSTD):
+        if flags & ~_FLAGS not in (ZLIB, ZSTD, LZ4):
             return Miss.FOREIGN
         unpacked = unpack(payload, flags)
         if unpacked is None:

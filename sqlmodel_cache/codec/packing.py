@@ -1,9 +1,9 @@
 """Payloads made smaller, and made whole again without trusting them.
 
-What comes out is bounded by `MAX_SIZE`. zlib and CPython's zstd stop there; `zstandard` takes a
-frame's own word for its size, so that word is read first, and a frame without one is not ours,
-nor one whose content is longer than it says. The flags tell how a payload was packed; a reader
-that lacks the package, or knows the flag from no release, has a miss.
+What comes out is bounded by `MAX_SIZE`. zlib and CPython's zstd stop there; `zstandard` and lz4
+take a payload's own word for its size, so that word is read first, and one that does not say it
+is not ours, nor one whose content is longer than it says. The flags tell how a payload was
+packed; a reader that lacks the package, or knows the flag from no release, has a miss.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
+from types import ModuleType
 from typing import Any, Final
 
 from sqlmodel_cache.codec.wire import MAX_SIZE
@@ -20,7 +21,8 @@ from sqlmodel_cache.errors import ConfigurationError
 
 ZLIB: Final = 8  # flags of an envelope
 ZSTD: Final = 16
-PACKED: Final = ZLIB | ZSTD
+LZ4: Final = 32
+PACKED: Final = ZLIB | ZSTD | LZ4
 
 SMALLEST: Final = 512  # bytes of a payload that is worth the time
 _WORTH_IT: Final = 0.9  # of the size at most
@@ -34,12 +36,13 @@ def packer(name: str, where: str) -> Callable[[bytes], tuple[bytes, int]]:
 
     Raises `ConfigurationError`, saying `where`, if the package is not installed.
     """
-    if name == "zstd" and _zstd() is None:
+    compress, flag, installed = _WAYS[name]
+    if installed() is None:
+        built_in = " (CPython 3.14 has it built in)" if name == "zstd" else ""
         raise ConfigurationError(
-            f"{where}: compress='zstd' needs the extra: pip install 'sqlmodel-cache[zstd]'"
-            " (CPython 3.14 has it built in); or use compress='zlib'"
+            f"{where}: compress={name!r} needs the extra: pip install 'sqlmodel-cache[{name}]'"
+            f"{built_in}; or use compress='zlib'"
         )
-    compress, flag = (_by_zstd, ZSTD) if name == "zstd" else (_by_zlib, ZLIB)
 
     def pack(payload: bytes) -> tuple[bytes, int]:
         if not SMALLEST <= len(payload) <= MAX_SIZE:  # nor is anything larger taken back
@@ -53,8 +56,8 @@ def packer(name: str, where: str) -> Callable[[bytes], tuple[bytes, int]]:
 def unpack(payload: bytes, flags: int) -> bytes | None:
     """Return a packed payload as it was; None if it is damaged, too large, or not for us."""
     try:
-        made = _from_zstd(payload) if flags & PACKED == ZSTD else _from_zlib(payload)
-    except Exception:  # zlib's error, zstd's error, whatever hostile bytes bring about
+        made = _UNPACKERS[flags & PACKED](payload)
+    except Exception:  # each package's own error, whatever hostile bytes bring about
         return None
     return made if made is not None and len(made) <= MAX_SIZE else None
 
@@ -82,7 +85,17 @@ class _Tools(threading.local):
 @cache
 def _zstd() -> Any:
     """Return CPython's own module, else the package `zstandard`, else None."""
-    for name in ("compression.zstd", "zstandard"):
+    return _first_of("compression.zstd", "zstandard")
+
+
+@cache
+def _lz4() -> Any:
+    """Return the blocks of the package `lz4`, None if it is not installed."""
+    return _first_of("lz4.block")
+
+
+def _first_of(*names: str) -> ModuleType | None:
+    for name in names:
         try:
             return import_module(name)
         except ImportError:
@@ -121,3 +134,29 @@ def _from_zstd(payload: bytes) -> bytes | None:
     reading = zstd.ZstdDecompressor(options=options)
     made = reading.decompress(payload, MAX_SIZE + 1)
     return made if reading.eof else None
+
+
+def _by_lz4(payload: bytes) -> bytes:
+    packed: bytes = _lz4().compress(payload)
+    return packed
+
+
+def _from_lz4(payload: bytes) -> bytes | None:
+    # A block of ours begins with the size of its content; just so much memory is taken.
+    if _lz4() is None or int.from_bytes(payload[:4], "little") > MAX_SIZE:
+        return None
+    made: bytes = _lz4().decompress(payload)
+    return made
+
+
+# By name: what packs, its flag, and what is None where the package is missing.
+_WAYS: Final[dict[str, tuple[Callable[[bytes], bytes], int, Callable[[], Any]]]] = {
+    "lz4": (_by_lz4, LZ4, lambda: _lz4()),
+    "zstd": (_by_zstd, ZSTD, lambda: _zstd()),
+    "zlib": (_by_zlib, ZLIB, lambda: zlib),
+}
+_UNPACKERS: Final[dict[int, Callable[[bytes], bytes | None]]] = {
+    ZLIB: _from_zlib,
+    ZSTD: _from_zstd,
+    LZ4: _from_lz4,
+}

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sqlmodel_cache.codec.packing import packer
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Tally, logger
@@ -41,6 +42,8 @@ class Cache:
     """
 
     def __init__(self, config: Configuration, *, renew: bool = False) -> None:
+        if config.compress is not None:
+            packer(config.compress, "configure()")  # raises if the package is missing
         self.config = config
         self.max_ttl = 2**31 if config.max_ttl is None else config.max_ttl  # seconds
         self.limit = limit_from_environment()
@@ -229,6 +232,7 @@ class Site:
             self.dialect,
             self._cache.config.converter,
             self._cache.tally.for_model(plan.name),
+            self._cache.config.compress if plan.config.compress is None else plan.config.compress,
         )
         self._readers[namespace, cls] = made
         self._conduct(made)  # last: the switch may be turned meanwhile

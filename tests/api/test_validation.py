@@ -37,8 +37,8 @@ WRONG_POLICIES: list[tuple[dict[str, Any], str, str]] = [
     ({"refresh_ahead": True}, "refresh_ahead=True", "0 (off) or more"),
     ({"refresh_ahead": float("nan")}, "refresh_ahead=nan", "0 (off) or more"),
     ({"refresh_ahead": float("inf")}, "refresh_ahead=inf", "0 (off) or more"),
-    ({"compress": "gzip"}, "compress='gzip'", "'zstd', 'zlib', None"),
-    ({"compress": True}, "compress=True", "'zstd', 'zlib', None"),
+    ({"compress": "gzip"}, "compress='gzip'", "'zstd', 'zlib', False, None"),
+    ({"compress": True}, "compress=True", "'zstd', 'zlib', False, None"),
     ({"local_ttl": -1}, "local_ttl=-1", "int of 0"),
 ]
 
@@ -52,6 +52,8 @@ WRONG_CONFIGURATIONS: list[tuple[dict[str, Any], str, str]] = [
     ({"trust_orm_hooks": 1}, "trust_orm_hooks=1", "True or False"),
     ({"consistency": "weak"}, "consistency='weak'", "'strict', 'eventual'"),
     ({"on_fence_failure": "retry"}, "on_fence_failure='retry'", "'proceed', 'abort'"),
+    ({"compress": "gzip"}, "compress='gzip'", "'lz4', 'zstd', 'zlib', None"),
+    ({"compress": False}, "compress=False", "'lz4', 'zstd', 'zlib', None"),
     ({"key_prefix": ""}, "key_prefix=''", "non-empty string"),
     ({"key_prefix": "a{b}"}, "key_prefix='a{b}'", "without braces"),
     ({"key_prefix": "a b"}, "key_prefix='a b'", "spaces"),

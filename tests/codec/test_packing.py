@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import tracemalloc
 import zlib
-from typing import Any
+from typing import Any, cast
 
+import lz4.block
 import pytest
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sqlmodel_cache import CacheConfig, ConfigurationError, cached
+from sqlmodel_cache import CacheConfig, ConfigurationError, SQLModelCache, cached
 from sqlmodel_cache.codec import packing
 from sqlmodel_cache.codec.envelope import ANNOTATED, Envelope, Miss, seal, unseal
-from sqlmodel_cache.codec.packing import PACKED, SMALLEST, ZLIB, ZSTD, packer, unpack
+from sqlmodel_cache.codec.packing import LZ4, PACKED, SMALLEST, ZLIB, ZSTD, packer, unpack
 from sqlmodel_cache.codec.wire import MAX_SIZE
 
 EPOCH = b"abcdefghijkl"
-FLAGS = {"zlib": ZLIB, "zstd": ZSTD}
+FLAGS = {"zlib": ZLIB, "zstd": ZSTD, "lz4": LZ4}
 NAMES = pytest.mark.parametrize("name", FLAGS)
 BOMB = 64 * MAX_SIZE
 
@@ -36,6 +37,8 @@ def bombs() -> dict[str, bytes]:
         "zstd, size not said": zstandard.ZstdCompressor(write_content_size=False).compress(
             bytes(BOMB)
         ),
+        "lz4": lz4.block.compress(bytes(BOMB)),
+        "lz4, size belied": b"\x00\x00\x01\x00" + lz4.block.compress(bytes(BOMB), store_size=False),
     }
 
 
@@ -98,25 +101,29 @@ def test_hostile_bytes_are_a_miss(name: str, data: Any) -> None:
 
 def test_both_flags_at_once_are_foreign() -> None:
     """No release of ours packs twice."""
-    assert unseal("key", sealed(b"x", PACKED), EPOCH) is Miss.FOREIGN
+    for flags in (PACKED, ZLIB | ZSTD, ZSTD | LZ4):
+        assert unseal("key", sealed(b"x", flags), EPOCH) is Miss.FOREIGN
 
 
-def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["zstd", "lz4"])
+def test_without_the_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To ask for it is an error that names the extra; to meet it is a miss."""
-    packed, flag = packer("zstd", "here")(bytes(SMALLEST))
+    packed, flag = packer(name, "here")(bytes(SMALLEST))
     value = sealed(packed, flag)
 
     def missing(name: str) -> Any:
         raise ImportError(name)
 
     monkeypatch.setattr(packing, "import_module", missing)
-    monkeypatch.setattr(packing, "_zstd", packing._zstd.__wrapped__)
+    monkeypatch.setattr(packing, f"_{name}", getattr(packing, f"_{name}").__wrapped__)
     assert unseal("key", value, EPOCH) is Miss.CORRUPT
-    with pytest.raises(ConfigurationError, match=r"Hero.*sqlmodel-cache\[zstd\]"):
+    with pytest.raises(ConfigurationError, match=rf"Hero.*sqlmodel-cache\[{name}\]"):
 
-        @cached(compress="zstd")
+        @cached(compress=cast("Any", name))
         class Hero:
             pass
 
+    with pytest.raises(ConfigurationError, match=rf"configure\(\).*sqlmodel-cache\[{name}\]"):
+        SQLModelCache.configure("memory://", compress=cast("Any", name))
     assert CacheConfig(compress="zlib").compress == "zlib"
     packer("zlib", "here")

@@ -133,6 +133,35 @@ class PackedByZlib(_Cached, table=True):
     name: str = Field(sa_type=Text())
 
 
+class PackedByLz4(_Cached, table=True):
+    """The same, fast."""
+
+    __tablename__ = "scenario_packed_by_lz4"
+    __cache_config__ = CacheConfig(compress="lz4")
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=Text())
+
+
+class LongHero(_Cached, table=True):
+    """A row of any length that says nothing about packing."""
+
+    __tablename__ = "scenario_long_hero"
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=Text())
+
+
+class Unpacked(_Cached, table=True):
+    """A row that is never packed, whatever the others are."""
+
+    __tablename__ = "scenario_unpacked"
+    __cache_config__ = CacheConfig(compress=False)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_type=Text())
+
+
 class Shadowed(_Cached, table=True):
     """A row that the database answers, with a ghost, and the cache is compared with."""
 

@@ -8,12 +8,12 @@ import pytest
 import redis
 
 from tests.scenarios.harness import World, on_sqlite
-from tests.scenarios.models import Packed, PackedByZlib
+from tests.scenarios.models import LongHero, Packed, PackedByLz4, PackedByZlib, Unpacked
 
 TEXT = "It is a truth universally acknowledged, that a single man in possession. " * 40
 
 
-@pytest.mark.parametrize("model", [Packed, PackedByZlib])
+@pytest.mark.parametrize("model", [Packed, PackedByZlib, PackedByLz4])
 @on_sqlite
 def test_a_packed_row_is_a_hit(world: World, model: Any) -> None:
     """With the very value, whether it was long enough to be packed or not."""
@@ -23,6 +23,22 @@ def test_a_packed_row_is_a_hit(world: World, model: Any) -> None:
         assert world.hit(model, pk).name == text
     sizes = sorted(len(value) for value in world.backing.values().values())
     assert sizes[-1] < len(TEXT) / 2
+
+
+@pytest.mark.parametrize("compress", ["lz4", "zstd", "zlib"])
+@pytest.mark.parametrize("where", [("sync", "memory"), ("async", "redis")], ids="-".join)
+def test_all_models_can_be_packed(make_world: Any, where: tuple[str, str], compress: str) -> None:
+    """By `configure()`; what a model says itself comes first, also that it is not to be."""
+    world: World = make_world(*where, "sqlite", compress=compress)
+    sizes = {}
+    for model in (LongHero, Unpacked):
+        pk = world.store(model(name=TEXT))
+        world.miss(model, pk)
+        assert world.hit(model, pk).name == TEXT
+        values = world.backing.values()
+        (sizes[model],) = (len(values[key]) for key in values if model.__tablename__ in key)
+    assert sizes[LongHero] < len(TEXT) / 2
+    assert sizes[Unpacked] > len(TEXT)
 
 
 def test_a_packed_row_takes_less_of_redis(make_world: Any, redis_url: str) -> None:

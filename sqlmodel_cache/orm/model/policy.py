@@ -8,14 +8,14 @@ setting is not shadowed by the order in which the bases are written.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, TypeVar, overload
+from typing import Any, ClassVar, Final, Literal, TypeVar, overload
 from weakref import WeakSet
 
 from sqlmodel import SQLModel
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.codec.packing import packer
-from sqlmodel_cache.config import CacheConfig, Mode
+from sqlmodel_cache.config import CacheConfig, Mode, Packing
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm.owned import Owned
 
@@ -56,6 +56,9 @@ def cached(
     mode: Mode | None = ...,
     sample: float | None = ...,
     verify: float | None = ...,
+    refresh_ahead: float = ...,
+    compress: Packing | Literal[False] | None = ...,
+    local_ttl: int | None = ...,
 ) -> Callable[[C], C]: ...
 def cached(model: Any = None, /, **settings: Any) -> Any:
     """Opt a mapped class in: `@cached` or `@cached(ttl=300)`.
@@ -87,7 +90,7 @@ def cached(model: Any = None, /, **settings: Any) -> Any:
 def _check(config: CacheConfig, cls: type) -> None:
     """Raise ConfigurationError for what cannot work, or not on this machine."""
     config.check(cls.__name__)
-    if config.compress is not None:
+    if config.compress:
         packer(config.compress, f"{cls.__name__}.__cache_config__")
 
 

@@ -14,7 +14,7 @@ from copy import copy
 from decimal import Decimal
 from functools import partial
 from operator import is_, itemgetter
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 from uuid import UUID
 from weakref import ref
 
@@ -45,6 +45,7 @@ from sqlmodel_cache.protocol import read
 if TYPE_CHECKING:
     from sqlalchemy.orm import ColumnProperty, Mapper
 
+    from sqlmodel_cache.config import Packing
     from sqlmodel_cache.keys import Entry
     from sqlmodel_cache.protocol.ops import Reply
 
@@ -115,6 +116,7 @@ class Reader:
         dialect: Any,
         converter: Any,
         counters: Counters,
+        compress: Packing | Literal[False] | None = None,
     ) -> None:
         self.plan = plan
         self.root = root
@@ -127,8 +129,7 @@ class Reader:
         self.conduct: Conduct | None = None
         beta = plan.config.refresh_ahead
         self.ahead = Ahead(beta, counters) if beta else None
-        name = plan.config.compress
-        self.pack = None if name is None else packer(name, f"{plan.name}.__cache_config__")
+        self.pack = packer(compress, plan.name) if compress else None
         self._known = 0
         self._me = ref(self)
         self._by_fingerprint: dict[bytes, tuple[Shape, Hydrator] | None] = {}
