@@ -72,7 +72,7 @@ def _entries(place: Place) -> Picture | Skipped:
                 lines.append(Line("Redis", _among(place, place.redis_url, sizes, put)))
                 pipe.execute()
             raw.flushdb()
-    return Picture("A hit among many entries", "entries in the store", "us", lines)
+    return Picture("A hit among many entries", "entries in the store", "µs", lines)
 
 
 def _among(
@@ -120,7 +120,7 @@ def _models(place: Place) -> Picture:
         times = compare(place.pace, *cases, clock=ON_CPU)
     points = [(size, median(each) * 1e6) for size, each in zip(sizes, times, strict=True)]
     title = "A hit in a program of many models"
-    return Picture(title, "models read in turn", "us", [Line("in process", points)])
+    return Picture(title, "models read in turn", "µs", [Line("in process", points)])
 
 
 def _columns(place: Place) -> Picture:
@@ -141,7 +141,7 @@ def _columns(place: Place) -> Picture:
             times = compare(place.pace, *cases, clock=_clock_of(store))
         points = [(size, median(each) * 1e6) for size, each in zip(sizes, times, strict=True)]
         lines.append(Line(name, points))
-    return Picture("A hit of a wide row", "columns", "us", lines, log=False)
+    return Picture("A hit of a wide row", "columns", "µs", lines, log=False)
 
 
 def _touched(place: Place) -> Picture | Skipped:
@@ -188,8 +188,8 @@ def _processes(place: Place) -> Picture | Skipped:
             turns = [[crew.run(what, size) for size in sizes] for _ in range(repeats)]
             points = [(size, median(each)) for size, each in zip(sizes, zip(*turns), strict=True)]  # noqa: B905
             lines.append(Line("cached in Redis" if cached_ else "uncached", points))
-    title = "Operations per second, 99 % reads"
-    return Picture(title, "processes", "operations a second", lines, log=False)
+    title = "Throughput of all processes, 99 % reads"
+    return Picture(title, "processes", "operations per second", lines, log=False)
 
 
 def _model(name: str, columns: int) -> Any:
