@@ -1,7 +1,7 @@
-"""For mkdocs: pages that lie outside of docs/, and links to files that are no pages.
+"""For mkdocs: pages that lie outside of docs/, links to files that are no pages.
 
-CHANGELOG.md and CONTRIBUTING.md become pages. A link to a source file of the repository, which the
-site does not have, becomes the name of the file.
+CHANGELOG.md and CONTRIBUTING.md become pages. A link to a source file of the
+repository, which the site does not have, becomes the name of the file.
 """
 
 import re
@@ -18,7 +18,9 @@ _OUTSIDE = re.compile(r"\[(?P<text>[^\]]+)\]\(\.\./(?P<target>[^)#]+)\)")
 def on_files(files, config):
     for source, target in PAGES.items():
         text = (ROOT / source).read_text("utf-8")
-        files.append(File.generated(config, target, content=_INTO_DOCS.sub("](", text)))
+        files.append(
+            File.generated(config, target, content=_INTO_DOCS.sub("](", text))
+        )
     return files
 
 
@@ -31,4 +33,8 @@ def _named(link):
     if str(target) in PAGES:
         return f"[{link['text']}]({PAGES[str(target)]})"
     assert (ROOT / target).exists(), f"{target} is linked to and does not exist"
-    return link["text"] if str(target) in link["text"] else f"{link['text']} (`{target}`)"
+    return (
+        link["text"]
+        if str(target) in link["text"]
+        else f"{link['text']} (`{target}`)"
+    )
