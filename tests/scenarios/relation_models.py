@@ -59,6 +59,53 @@ class Flight(Base):
     target: Mapped[Country | None] = relationship(foreign_keys=target_id, lazy="joined")
 
 
+@cached(unique=("code",))
+class Parcel(Base):
+    """Brings countries along in every way that there is, and one that comes on access."""
+
+    __tablename__ = "scenario_parcel"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    code: Mapped[int | None] = mapped_column(unique=True)
+    one_id: Mapped[int | None] = mapped_column(ForeignKey("scenario_country.id"))
+    two_id: Mapped[int | None] = mapped_column(ForeignKey("scenario_country.id"))
+    three_id: Mapped[int | None] = mapped_column(ForeignKey("scenario_country.id"))
+    four_id: Mapped[int | None] = mapped_column(ForeignKey("scenario_country.id"))
+    selected: Mapped[Country | None] = relationship(foreign_keys=one_id, lazy="selectin")
+    joined: Mapped[Country | None] = relationship(foreign_keys=two_id, lazy="joined")
+    at_once: Mapped[Country | None] = relationship(foreign_keys=three_id, lazy="immediate")
+    queried: Mapped[Country | None] = relationship(foreign_keys=four_id, lazy="subquery")
+    later: Mapped[Country | None] = relationship(
+        foreign_keys=one_id, lazy="select", overlaps="selected"
+    )
+    labels: Mapped[list[Sticker]] = relationship(back_populates="parcel", lazy="subquery")
+    stickers: Mapped[list[Sticker]] = relationship(viewonly=True, lazy="selectin")
+
+
+@cached
+class Sticker(Base):
+    """On a parcel, which it brings along."""
+
+    __tablename__ = "scenario_sticker"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    parcel_id: Mapped[int | None] = mapped_column(ForeignKey("scenario_parcel.id"))
+    parcel: Mapped[Parcel | None] = relationship(back_populates="labels", lazy="select")
+
+
+@cached
+class Cart(Base):
+    """Has a parcel on it, which comes along with all that it brings."""
+
+    __tablename__ = "scenario_cart"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    first_id: Mapped[int | None] = mapped_column(ForeignKey("scenario_parcel.id"))
+    second_id: Mapped[int | None] = mapped_column(ForeignKey("scenario_parcel.id"))
+    first: Mapped[Parcel | None] = relationship(foreign_keys=first_id, lazy="selectin")
+    second: Mapped[Parcel | None] = relationship(foreign_keys=second_id, lazy="selectin")
+
+
 @cached(negative_ttl=60)
 class Owner(Base):
     """One of whom another table may have a part; remembered if there is none."""

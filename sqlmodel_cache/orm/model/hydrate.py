@@ -70,11 +70,12 @@ class Hydrator:
         *,
         partial_row: bool = False,
         quiet: bool = False,
+        announce: bool = True,
     ) -> Any:
         """Return a new persistent instance; `key` must not be in the session's identity map.
 
         `partial_row`: some values may be ABSENT, and load on access. `quiet`: nobody listens to
-        the class's `load` who would do anything now.
+        the class's `load` who would do anything now. Not to `announce` leaves that to the caller.
         """
         instance = self._new()
         state = instance_state(instance)
@@ -91,13 +92,19 @@ class Hydrator:
                 if value is ABSENT:
                     del loaded[name]
                     state.expired_attributes.add(name)
+        if announce and (not quiet or session.dispatch.loaded_as_persistent):
+            self.announce(session, instance, quiet=quiet)
+        return instance
+
+    def announce(self, session: Session, instance: Any, *, quiet: bool = False) -> None:
+        """Fire the events of a load; `quiet` as for `make`."""
+        state = instance_state(instance)
         if not quiet and self._dispatch.load:
             self._dispatch.load(state, None)
         if session.dispatch.loaded_as_persistent:
             session.dispatch.loaded_as_persistent(session, state)
         if state.modified:
             _sqlalchemy.commit_state(session, state)
-        return instance
 
     def named(self, values: Sequence[Any]) -> Iterator[tuple[str, Any]]:
         """Yield (attribute, value) as `make` would set them."""

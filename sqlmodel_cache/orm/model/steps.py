@@ -22,6 +22,9 @@ EMPTY: Final = frozenset({"noload", None})
 JOINED: Final = frozenset({"joined", False})
 SELECTED: Final = frozenset({"selectin", "subquery", "immediate"})
 
+# Of these a load's own events see nothing: they have a SELECT after it.
+_AFTERWARDS: Final = frozenset({"selectin", "immediate"})
+
 _OVERRIDING: Final = frozenset({"select", True}) | JOINED | SELECTED
 _OVERRIDDEN: Final = _OVERRIDING | {"raise", "raise_on_sql"}
 
@@ -43,6 +46,11 @@ class Step(msgspec.Struct, frozen=True, eq=False):
     empty: bool = False
     mirrors: tuple[str, ...] = ()
 
+    @property
+    def afterwards(self) -> bool:
+        """Whether a load loads it after the events of the instance that it belongs to."""
+        return self.lazy in _AFTERWARDS
+
 
 class NotTheSame(Exception):
     """Lazy loads would not bring the same objects as the eager loaders do."""
@@ -51,7 +59,7 @@ class NotTheSame(Exception):
 def steps_of(mapper: Mapper[Any], path: Any) -> tuple[Step, ...]:
     """Return what is loaded with an entity of `mapper` at `path`, the first one of its SELECT.
 
-    Joins come first, as they do in a load. Raises NotTheSame.
+    Joins come first, and last what has a SELECT after it, as in a load. Raises NotTheSame.
     """
     steps = _steps(mapper, _strategies.path_entities(path), (mapper,))
     if steps:
@@ -71,7 +79,7 @@ def _steps(mapper: Mapper[Any], entities: _Entities, joined: _Entities) -> tuple
 
 def _in_order(mapper: Mapper[Any], steps: Iterable[Step]) -> tuple[Step, ...]:
     """Return steps in the order in which a load takes them. Raises NotTheSame."""
-    ordered = tuple(sorted(steps, key=lambda step: step.lazy not in JOINED))
+    ordered = tuple(sorted(steps, key=lambda step: (step.afterwards, step.lazy not in JOINED)))
     if len(mapper.self_and_descendants) > 1 and any(step.lazy == "immediate" for step in ordered):
         raise NotTheSame  # SQLAlchemy takes a row of a subclass for a cycle, now and then
     return ordered

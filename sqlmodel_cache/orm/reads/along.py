@@ -3,6 +3,9 @@
 Each is loaded by its own lazy loader. Before that, the targets of relationships by key are
 fetched from the cache together, in one round trip, so that their loaders find them in the
 identity map. What is not found there is left to the loader, which looks it up and fills it.
+
+Whoever listens to `load` sees what it sees in a load: joins and subqueries are in place by then,
+and what has a SELECT after the row's is not.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy, _strategies, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
+from sqlmodel_cache.orm.model.capture import listens_alone
+from sqlmodel_cache.orm.model.hydrate import Hydrator
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.model.reader import Found
 from sqlmodel_cache.orm.model.steps import NotTheSame, Step, steps_below, steps_of
@@ -27,12 +32,10 @@ from sqlmodel_cache.orm.reads.asked import steps_asked
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.protocol import read
-from sqlmodel_cache.protocol.ops import GetMany
+from sqlmodel_cache.protocol.ops import GetMany, Reply
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Session
-
-    from sqlmodel_cache.protocol.ops import Reply
 
 
 _OF_ONE_STATEMENT = frozenset({"cache", "autoflush", "prebuffer_rows", "_sa_orm_load_options"})
@@ -51,13 +54,36 @@ class Place(msgspec.Struct, frozen=True):
     load_options: tuple[Any, ...] = ()
 
 
+class Arrival(msgspec.Struct, frozen=True, eq=False):
+    """An instance that a read found: `hydrator` made it and has yet to announce it.
+
+    None: the session held it already.
+    """
+
+    instance: Any
+    hydrator: Hydrator | None
+
+
 class _Target(msgspec.Struct, frozen=True, eq=False):
-    """An object that loaders will ask for: where to look for it, and where it will arrive."""
+    """An object that loaders will ask for: where to look for it, and where it will arrive.
+
+    `afterwards`: they will ask only after the events of the instances that it comes along with.
+    """
 
     scope: Scope
     entry: Entry
     key: tuple[Any, ...]
     place: Place
+    afterwards: bool
+
+
+class _Fetched(msgspec.Struct, frozen=True, eq=False):
+    """What the cache answered of a target: one of `number` that were asked for at `begun`."""
+
+    target: _Target
+    reply: Reply
+    begun: float
+    number: int
 
 
 def root_place(plan: Plan, options: Mapping[str, Any], load_options: Any = ()) -> Place:
@@ -104,21 +130,36 @@ def handed_on(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in options.items() if name not in _OF_ONE_STATEMENT}
 
 
-def bring_along(scope: Scope, instances: Sequence[Any], options: Mapping[str, Any]) -> None:
-    """Load what a `get()` or `select()` by key would have loaded with `instances`, all hits."""
-    plan = scope.reader.plan
-    if plan.steps and instances:
-        complete(scope.session, instances, root_place(plan, options))
+def bring_along(scope: Scope, arrivals: Sequence[Arrival]) -> None:
+    """Load what a `get()` or `select()` by key would have loaded with what it found."""
+    if arrivals:
+        complete(scope.session, arrivals, root_place(scope.reader.plan, NO_OPTIONS))
 
 
-def complete(session: Session, instances: Sequence[Any], place: Place) -> None:
-    """Load what a load would have loaded with `instances`, which just arrived at `place`."""
-    states = [instance_state(instance) for instance in instances]
-    kept = _fetch_ahead(session, states, place)
-    for step in place.steps:
-        for state in states:
-            _take(step, state, place)
-    del kept  # until here: the identity map holds nothing
+def complete(session: Session, arrivals: Sequence[Arrival], place: Place) -> None:
+    """Load what a load would have loaded with what just arrived at `place`; announce it."""
+    if not place.steps:
+        _announce(session, arrivals)
+        return
+    states = [instance_state(arrival.instance) for arrival in arrivals]
+    ahead = _fetch_ahead(session, states, place)
+    kept = []  # the identity map holds nothing
+    for afterwards in (False, True):
+        kept += _make_all(session, [one for one in ahead if one.target.afterwards is afterwards])
+        for step in place.steps:
+            if step.afterwards is afterwards:
+                for state in states:
+                    _take(step, state, place)
+        if not afterwards:
+            _announce(session, arrivals)
+    del kept
+
+
+def _announce(session: Session, arrivals: Sequence[Arrival]) -> None:
+    for arrival in arrivals:
+        if (hydrator := arrival.hydrator) is not None:
+            quiet = listens_alone(hydrator.mapper)
+            hydrator.announce(session, arrival.instance, quiet=quiet)
 
 
 def _take(step: Step, state: InstanceState[Any], place: Place) -> None:
@@ -142,8 +183,10 @@ def _take(step: Step, state: InstanceState[Any], place: Place) -> None:
             _strategies.load_related(back, related_state, path, NO_OPTIONS, quiet=True)
 
 
-def _fetch_ahead(session: Session, states: Sequence[InstanceState[Any]], place: Place) -> list[Any]:
-    """Bring what several loaders will ask for into the identity map; return it to be held."""
+def _fetch_ahead(
+    session: Session, states: Sequence[InstanceState[Any]], place: Place
+) -> list[_Fetched]:
+    """Ask the cache for what several loaders will ask for, in one round trip."""
     targets = _targets(session, states, place)
     if len(targets) < 2:
         return []  # the loader itself needs no more than one round trip
@@ -153,15 +196,22 @@ def _fetch_ahead(session: Session, states: Sequence[InstanceState[Any]], place: 
         replies = bridge.run(stores, _get_all(targets))
     except UnavailableError:
         return []  # counted where the loaders find the same
-    arrived: dict[int, tuple[Place, list[Any]]] = {}
-    for target, reply in zip(targets, replies, strict=True):
-        instance = _hydrated(session, target, reply, begun, len(targets))
-        if instance is not None:
-            arrived.setdefault(id(target.place), (target.place, []))[1].append(instance)
-    for below, instances in arrived.values():
-        if below.steps:
-            complete(session, instances, below)
-    return [instance for _, instances in arrived.values() for instance in instances]
+    return [
+        _Fetched(target, reply, begun, len(targets))
+        for target, reply in zip(targets, replies, strict=True)
+    ]
+
+
+def _make_all(session: Session, fetched: Sequence[_Fetched]) -> list[Any]:
+    """Bring what was fetched into the identity map; return it to be held."""
+    landed: dict[int, tuple[Place, list[Arrival]]] = {}
+    for one in fetched:
+        place, arrival = one.target.place, _hydrated(session, one)
+        if arrival is not None:
+            landed.setdefault(id(place), (place, []))[1].append(arrival)
+    for below, arrivals in landed.values():
+        complete(session, arrivals, below)
+    return [arrival.instance for _, arrivals in landed.values() for arrival in arrivals]
 
 
 def _targets(session: Session, states: Sequence[InstanceState[Any]], place: Place) -> list[_Target]:
@@ -192,7 +242,7 @@ def _targets(session: Session, states: Sequence[InstanceState[Any]], place: Plac
             entry = scope.at(pk)
             if isinstance(entry, Entry):
                 key = (plan.identity_class, pk, None)
-                found.setdefault(key, _Target(scope, entry, key, below))
+                found.setdefault(key, _Target(scope, entry, key, below, step.afterwards))
     return list(found.values())
 
 
@@ -216,11 +266,9 @@ def _get_all(targets: Sequence[_Target]) -> read.Steps[list[Reply]]:
     return replies
 
 
-def _hydrated(session: Session, target: _Target, reply: Reply, begun: float, number: int) -> Any:
-    """Return the instance that a reply stands for, None if its loader must see to it.
-
-    It is one of `number` that were asked for at `begun`.
-    """
+def _hydrated(session: Session, fetched: _Fetched) -> Arrival | None:
+    """Return what was fetched as an instance, None if its loader must see to it."""
+    target, reply = fetched.target, fetched.reply
     if reply.value is None or reply.epoch is None:
         return None
     reader = target.scope.reader
@@ -230,7 +278,7 @@ def _hydrated(session: Session, target: _Target, reply: Reply, begun: float, num
     key = (found.hydrator.identity_class, found.identity, None)
     if key != target.key or _sqlalchemy.knows(session, key):
         return None
-    reader.counters.hit(begun, number)
-    instance = found.hydrator.make(session, key, found.values)
+    reader.counters.hit(fetched.begun, fetched.number)
+    instance = found.hydrator.make(session, key, found.values, announce=False)
     arrive(instance, target.place)
-    return instance
+    return Arrival(instance, found.hydrator)

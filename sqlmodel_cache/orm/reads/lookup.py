@@ -27,7 +27,7 @@ from sqlmodel_cache.orm.model.capture import Row, capturing, listens_alone
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found
 from sqlmodel_cache.orm.operate.checking import compare
-from sqlmodel_cache.orm.reads.along import Place, arrive, complete, root_place
+from sqlmodel_cache.orm.reads.along import Arrival, Place, arrive, complete, root_place
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.options import bypass
@@ -298,13 +298,13 @@ def hydrated(
     key = (found.hydrator.identity_class, found.identity, shard)
     if _sqlalchemy.knows(session, key):
         return load()  # asked for by another spelling of its key
-    hydrator = found.hydrator
-    quiet = listens_alone(hydrator.mapper)
-    instance = hydrator.make(session, key, found.values, partial_row=found.partial_row, quiet=quiet)
-    if place is not None:
-        arrive(instance, place)
-        if place.steps:
-            complete(session, (instance,), place)
+    hydrator, partial_row = found.hydrator, found.partial_row
+    if place is None:
+        quiet = listens_alone(hydrator.mapper)
+        return hydrator.make(session, key, found.values, partial_row=partial_row, quiet=quiet)
+    instance = hydrator.make(session, key, found.values, partial_row=partial_row, announce=False)
+    arrive(instance, place)
+    complete(session, (Arrival(instance, hydrator),), place)
     return instance
 
 

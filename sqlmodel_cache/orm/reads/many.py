@@ -19,7 +19,7 @@ from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.capture import capturing
 from sqlmodel_cache.orm.model.plan import plan_of
 from sqlmodel_cache.orm.operate.checking import compare
-from sqlmodel_cache.orm.reads.along import bring_along
+from sqlmodel_cache.orm.reads.along import Arrival, bring_along
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.lookup import NO_SUCH_ROW, PATIENCE, settle, should_refresh
@@ -81,7 +81,7 @@ def fetch(session: Session, model: type[T], keys: Iterable[Any]) -> tuple[list[T
                     cache.tally.for_model(plan.name).bypass(scope)
             else:
                 ask = partial(query, session, model, autoflush=False)  # `decide` has flushed
-                loaded, filled = from_cache(scope, list(missing), instance_of, ask)
+                loaded, filled = from_cache(scope, list(missing), ask)
                 found |= loaded
                 missing = {}
     if missing:
@@ -127,12 +127,11 @@ def check_async(name: str, session: object) -> None:
 def from_cache(
     scope: Scope,
     wanted: list[_Pk],
-    made_of: Callable[[Session, object], Any],
     ask: Callable[[list[_Pk]], dict[_Pk, Any]],
 ) -> tuple[dict[_Pk, Any], int]:
-    """Return instances by primary key, from the cache by `made_of`, the others by one `ask`.
+    """Return instances by primary key, from the cache or by one `ask`; and how many were stored.
 
-    `made_of` returns an instance, None for "no such row", or AGAIN. And how many were stored.
+    None for "no such row".
     """
     entries: dict[_Pk, Entry] = {}
     counters = scope.reader.counters
@@ -164,13 +163,14 @@ def from_cache(
         checked, hits = hits, {}
         for _ in checked:
             watching.count_found(begun, len(checked))
+    arrivals: list[Arrival] = []
     for pk, hit in hits.items():
-        instance = made_of(scope.session, hit)
+        instance = instance_of(scope, hit, arrivals)
         counters.hit(begun, len(hits))
         if instance is not AGAIN:
             found[pk] = instance
     counters.misses += missed
-    bring_along(scope, [each for each in found.values() if each is not None], NO_OPTIONS)
+    bring_along(scope, arrivals)
     filled = 0
     missing = [pk for pk in wanted if pk not in found]
     if missing:

@@ -34,8 +34,7 @@ from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.model.capture import Row
 from sqlmodel_cache.orm.model.keying import unique_codec
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found, Reader
-from sqlmodel_cache.orm.reads.along import bring_along
-from sqlmodel_cache.orm.reads.decide import NO_OPTIONS
+from sqlmodel_cache.orm.reads.along import Arrival, bring_along
 from sqlmodel_cache.orm.reads.lookup import NO_SUCH_ROW, PATIENCE, look_up, settle
 from sqlmodel_cache.orm.reads.present import AGAIN, instance_of
 from sqlmodel_cache.protocol import read
@@ -211,10 +210,11 @@ def _follow(
     def result_of_row(session: Session, found: object, load: _Load) -> Result[Any]:
         if type(found) is not Found or not pointers.agrees(found, text):
             return load()  # gone, or changed since
-        instance = instance_of(session, found)
+        arrivals: list[Arrival] = []
+        instance = instance_of(scope, found, arrivals)
         if instance is AGAIN:
             return load()
-        bring_along(scope, (instance,), NO_OPTIONS)
+        bring_along(scope, arrivals)
         return result_of((instance,))
 
     # That the value has no row says nothing of the row that is pointed to.

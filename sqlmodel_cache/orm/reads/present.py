@@ -7,20 +7,23 @@ must be asked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.model.capture import listens_alone
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found
-
-if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+from sqlmodel_cache.orm.reads.along import Arrival
+from sqlmodel_cache.orm.reads.decide import Scope
 
 AGAIN: Final = object()  # the database must be asked all the same
 
 
-def instance_of(session: Session, found: object) -> Any:
-    """Return the instance of a hit, None for "no such row", or AGAIN."""
+def instance_of(scope: Scope, found: object, arrivals: list[Arrival]) -> Any:
+    """Return the instance of a hit, None for "no such row", or AGAIN.
+
+    What others are to be brought along with is added to `arrivals`, for `bring_along`.
+    """
+    session = scope.session
     if found is NO_ROW:
         return None
     assert type(found) is Found
@@ -28,8 +31,22 @@ def instance_of(session: Session, found: object) -> Any:
     key = (hydrator.identity_class, found.identity, None)
     if _sqlalchemy.knows(session, key):
         present = session.identity_map.get(key)
-        return AGAIN if present is None or hydrator.completes(present) else present
+        if present is None or hydrator.completes(present):
+            return AGAIN
+        if scope.reader.plan.steps:
+            arrivals.append(Arrival(present, None))
+        return present
     if found.partial_row and _sqlalchemy.in_greenlet():
         return AGAIN  # an attribute that loads on access would raise MissingGreenlet
-    quiet = listens_alone(hydrator.mapper)
-    return hydrator.make(session, key, found.values, partial_row=found.partial_row, quiet=quiet)
+    along = bool(scope.reader.plan.steps)
+    instance = hydrator.make(
+        session,
+        key,
+        found.values,
+        partial_row=found.partial_row,
+        quiet=listens_alone(hydrator.mapper),
+        announce=not along,
+    )
+    if along:
+        arrivals.append(Arrival(instance, hydrator))
+    return instance

@@ -24,7 +24,7 @@ from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import unions
-from sqlmodel_cache.orm.reads.along import bring_along
+from sqlmodel_cache.orm.reads.along import Arrival, bring_along
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
 from sqlmodel_cache.orm.reads.lookup import look_up
 from sqlmodel_cache.orm.reads.many import by_identity, from_cache, query
@@ -136,11 +136,11 @@ def _one(scope: Scope, pk: Values, load: Callable[[], Result[Any]]) -> Result[An
     metadata = _metadata_of(scope)
 
     def result_of(session: Session, found: object, load: Callable[[], Any]) -> Any:
-        instance = instance_of(session, found)
+        arrivals: list[Arrival] = []
+        instance = instance_of(scope, found, arrivals)
         if instance is AGAIN:
             return load()
-        if instance is not None:
-            bring_along(scope, (instance,), NO_OPTIONS)
+        bring_along(scope, arrivals)
         return _sqlalchemy.entity_result(metadata, () if instance is None else (instance,))
 
     def is_empty(result: Any) -> bool:
@@ -162,7 +162,7 @@ def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) 
         # Whether a row is there cannot be told of a result that must not be read.
         return dict.fromkeys(missing) if instances is None else by_identity(instances)
 
-    found, _ = from_cache(scope, keys, instance_of, ask)
+    found, _ = from_cache(scope, keys, ask)
     if loaded:
         return loaded[0]
     instances = list({id(each): each for each in found.values() if each is not None}.values())
