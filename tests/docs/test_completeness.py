@@ -8,6 +8,10 @@ from configparser import ConfigParser
 from dataclasses import fields
 
 import sqlmodel_cache
+import sqlmodel_cache.dashboard
+import sqlmodel_cache.testing
+import sqlmodel_cache.testing.contract
+import sqlmodel_cache.transport
 from sqlmodel_cache import CacheConfig, CacheError, SQLModelCache, cached_sessionmaker
 from sqlmodel_cache.causes import CAUSES
 from sqlmodel_cache.config import Configuration
@@ -124,6 +128,25 @@ def test_every_parameter_of_the_dashboard_is_described() -> None:
     assert first_column("Dashboard", operating) == list(
         inspect.signature(cache_dashboard).parameters
     )
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """Each name that a package offers has its docstring on the site."""
+    shown = set(
+        re.findall(r"^::: (\S+)", (ROOT / "docs" / "reference.md").read_text("utf-8"), re.M)
+    )
+    public = {
+        f"{package.__name__}.{name}"
+        for package in (
+            sqlmodel_cache,
+            sqlmodel_cache.dashboard,
+            sqlmodel_cache.testing,
+            sqlmodel_cache.testing.contract,
+            sqlmodel_cache.transport,
+        )
+        for name in package.__all__
+    }
+    assert public - shown == set()
 
 
 def test_every_dependency_has_its_reason() -> None:
