@@ -19,6 +19,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.exc import UnmappedColumnError
 from sqlalchemy.orm.mapper import _all_registries
+from sqlalchemy.orm.session import SessionTransactionState
 from sqlalchemy.util import concurrency
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ __all__ = ["CursorFetchStrategy"]
 
 # 2.1 spells it await_; 2.0 has await_only; both have it under one of these names.
 await_ = getattr(util, "await_", None) or util.await_only
+
+
+# CPython 3.11 takes longer to find a member by way of its class than to call a function.
+_ACTIVE = SessionTransactionState.ACTIVE
 
 
 def _never() -> bool:
@@ -47,12 +52,12 @@ def autobegin(session: Session) -> bool:
     transaction = session._transaction
     if transaction is None:
         transaction = session._autobegin_t()
-    return transaction.is_active
+    return transaction._state is _ACTIVE
 
 
 def autoflush(session: Session) -> None:
     """Flush if the session is set to and has something to flush, as a load does."""
-    if session.autoflush and not session._flushing:
+    if session.autoflush and not session._flushing and not session._is_clean():
         session._autoflush()
 
 

@@ -264,7 +264,8 @@ class Sites:
     def of(self, dialect: Any) -> Site:
         """Return the site behind an engine, made on first use."""
         try:
-            return self._by_dialect[dialect]
+            found: Site = dialect.__dict__[self._by_dialect.name]
+            return found
         except KeyError:
             return self._by_dialect.setdefault(dialect, Site(self._cache, dialect))
 

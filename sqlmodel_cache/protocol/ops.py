@@ -4,8 +4,8 @@ An operation is one atomic step in the store. Durations are in milliseconds, as 
 A client that retries may have any operation executed twice, the second time after others have
 passed; every one can bear it (`tests/protocol` replays each of them at each moment).
 
-Records, never assigned to. Those of a hit and of a commit are not declared frozen, as that makes
-a dataclass three times as slow to create.
+Records, never assigned to. Those of a hit are msgspec's, which are created in a third of the time.
+Those of a commit are not declared frozen, as that makes a dataclass three times as slow to create.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import msgspec
+
 if TYPE_CHECKING:
     from sqlmodel_cache.keys import Entry, Shard
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class Get:
+class Get(msgspec.Struct, frozen=True, gc=False):
     """Read value and epoch of one entry; answered by `Reply`."""
 
     entry: Entry
@@ -151,17 +152,27 @@ class Kept:
         self.memo: Any = None
 
 
-@dataclass(slots=True, unsafe_hash=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, eq=False, gc=False):
     """What `Get` saw: the envelope and the current epoch, None where the key is absent.
 
     An epoch that was minted in another run of the server is None too, if the transport knows.
-    `kept` comes from a store inside this process: where it has the value.
+    `kept` comes from a store inside this process: where it has the value. Replies that saw the
+    same are equal, wherever it is kept.
     """
 
     value: bytes | None
     epoch: bytes | None
-    kept: Kept | None = field(default=None, compare=False, repr=False)
+    kept: Kept | None = None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reply) and self._seen == other._seen
+
+    def __hash__(self) -> int:
+        return hash(self._seen)
+
+    @property
+    def _seen(self) -> tuple[bytes | None, bytes | None]:
+        return self.value, self.epoch
 
 
 @dataclass(frozen=True, slots=True)

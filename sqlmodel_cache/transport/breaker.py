@@ -50,7 +50,7 @@ class Pass(enum.Enum):
 
 # CPython 3.11 takes 0.25 us to find a member by way of its class: as long as a whole call.
 _CLOSED: Final = State.CLOSED
-_NORMAL: Final = Pass.NORMAL
+NORMAL: Final = Pass.NORMAL
 
 
 class Breaker:
@@ -87,7 +87,7 @@ class Breaker:
         Operations without a class of ours (a plain `get` of somebody's transport) are lookups.
         """
         if self._state is _CLOSED:  # the hot path takes no lock; a race costs one call
-            return _NORMAL
+            return NORMAL
         if isinstance(op, Fence | Release):
             return Pass.FORCED
         with self._lock:
@@ -102,7 +102,7 @@ class Breaker:
 
     def succeeded(self, title: Pass) -> None:
         """Note that the store answered. Nothing to do for what was admitted normally."""
-        if title is _NORMAL:
+        if title is NORMAL:
             return
         with self._lock:
             if self._state is State.CLOSED:
@@ -117,7 +117,7 @@ class Breaker:
         with self._lock:
             at = self._real()
             opened = self._state is State.CLOSED
-            if title is _NORMAL and not opened:
+            if title is NORMAL and not opened:
                 return  # under way when another one failed, perhaps with it: the same failure
             if opened:
                 self._since = at

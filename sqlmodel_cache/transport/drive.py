@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.protocol.ops import Op, Wait
+from sqlmodel_cache.transport.breaker import NORMAL
 from sqlmodel_cache.transport.failures import as_unavailable, explain, is_denied, is_store_failure
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def ask(perform: Callable[[Op], Any], op: Op, breaker: Breaker | None) -> Any:
     except BaseException as error:
         raise_mapped(error, op, breaker, title)
         raise
-    if breaker is not None and title is not None:
+    if breaker is not None and title is not None and title is not NORMAL:
         breaker.succeeded(title)
     return reply
 
@@ -126,7 +127,7 @@ async def aask(perform: Callable[[Op], Any], op: Op, breaker: Breaker | None) ->
     except BaseException as error:
         raise_mapped(error, op, breaker, title)
         raise
-    if breaker is not None and title is not None:
+    if breaker is not None and title is not None and title is not NORMAL:
         breaker.succeeded(title)
     return reply
 

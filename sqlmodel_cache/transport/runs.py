@@ -66,4 +66,6 @@ def _judged(answer: Any, known: list[bytes]) -> Any:
     if kind is Granted:
         return replace(answer, at=None)
     epoch = None if known else answer.epoch
-    return replace(answer, epoch=epoch) if kind is Reply else replace(answer, epoch=epoch, at=None)
+    if kind is Reply:
+        return Reply(answer.value, epoch, answer.kept)
+    return replace(answer, epoch=epoch, at=None)

@@ -10,6 +10,8 @@ from dataclasses import fields, is_dataclass, replace
 from hashlib import sha1
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from tests.protocol.model import encode
 
 if TYPE_CHECKING:
@@ -39,6 +41,9 @@ def names(thing: object) -> Iterator[Any]:
     elif isinstance(thing, tuple):
         for part in thing:
             yield from names(part)
+    elif isinstance(thing, msgspec.Struct):
+        for name in thing.__struct_fields__:
+            yield from names(getattr(thing, name))
     elif is_dataclass(thing):
         for part in fields(thing):
             yield from names(getattr(thing, part.name))
@@ -58,6 +63,9 @@ def renamed(thing: Any, new: Mapping[Any, Any]) -> Any:
         return type(thing)(*parts) if hasattr(thing, "_fields") else tuple(parts)
     if isinstance(thing, frozenset):
         return frozenset(renamed(part, new) for part in thing)
+    if isinstance(thing, msgspec.Struct):
+        parts = [renamed(getattr(thing, name), new) for name in thing.__struct_fields__]
+        return type(thing)(*parts)
     if is_dataclass(thing) and not isinstance(thing, type):
         mine = {part.name: getattr(thing, part.name) for part in fields(thing) if part.init}
         return replace(thing, **{name: renamed(part, new) for name, part in mine.items()})

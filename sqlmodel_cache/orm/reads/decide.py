@@ -18,7 +18,7 @@ from sqlmodel_cache import _state, clock
 from sqlmodel_cache.errors import ConfigurationError, UnavailableError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
-from sqlmodel_cache.orm import _sqlalchemy, bridge, schemas
+from sqlmodel_cache.orm import _sqlalchemy, schemas
 from sqlmodel_cache.orm.binding import Binding, bind_for, foreign_orm_hooks, routes
 from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connections import isolation, snapshots
@@ -160,7 +160,7 @@ def decide(
         return plan.blocked
     if shard is None and _sqlalchemy.finds_identities_itself(type(session)):
         return Bypass.SESSION_CLASS
-    if not awaits and not bridge.reachable(cache.stores):
+    if cache.stores.sync is None and not (awaits or _sqlalchemy.in_greenlet()):
         if not only_asking:
             cache.warn_unreachable()
         return Bypass.TRANSPORT
@@ -245,7 +245,7 @@ def _at_bind(
                 return reason
     namespace = namespace_for(cache, session, binding and binding.namespace)
     if namespace is None:
-        namespace = site.named(outer) or database.name
+        namespace = (site.named(outer) if outer else None) or database.name
     if namespace is None:
         return Bypass.NAMESPACE
     try:

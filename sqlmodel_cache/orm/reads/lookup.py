@@ -118,8 +118,10 @@ def _get(
         made_of = partial(hydrated, place=root_place(plan, options, load_options))
     elif token is not None:
         made_of = partial(hydrated, shard=token)
-    load = partial(original, session, entity, ident, **kwargs)
-    return look_up(scope, entry, pk, load, made_of, is_none)
+    # No partial: to make one takes longer than to encode the key.
+    return look_up(
+        scope, entry, pk, lambda: original(session, entity, ident, **kwargs), made_of, is_none
+    )
 
 
 def look_up(
@@ -220,7 +222,7 @@ def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
     stores = scope.cache.stores
     if scope.began is not None:
         return bridge.run(stores, scope.look(entry)), None
-    if bridge.at_hand(stores):
+    if stores.at_once or bridge.at_hand(stores):
         # The first step of `read.lookup` without its generator: a hit needs no other.
         reply = ask(stores.sync.perform, Get(entry), stores.breaker)
         return _judged(scope, entry, reply)
