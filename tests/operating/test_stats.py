@@ -11,8 +11,8 @@ from freezegun import freeze_time
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 
-from sqlmodel_cache import ModelStats, SQLModelCache, Stats, aget_many, get_many
-from sqlmodel_cache.events import SAMPLED
+from sqlmodel_cache import ModelStats, SQLModelCache, Stats, aget_many, clock, get_many
+from sqlmodel_cache.events import SAMPLED, Counters, Event
 from sqlmodel_cache.latency import Histogram, Latency
 from sqlmodel_cache.stats import merge
 from tests.operating.models import Hero, read
@@ -93,6 +93,28 @@ async def test_rows_read_together_async(async_engine: AsyncEngine) -> None:
     async with AsyncSession(async_engine) as session:
         await aget_many(session, Hero, [1, 2])
     assert SQLModelCache.stats().models["Hero"].latencies["miss"].count == 2
+
+
+@pytest.mark.parametrize("before", range(SAMPLED + 3))
+@pytest.mark.parametrize("number", [0, 1, 2, SAMPLED, 2 * SAMPLED + 1])
+def test_hits_together_count_as_one_by_one(before: int, number: int) -> None:
+    """As many hits, as many of them timed, as many events."""
+    heard: list[Event] = []
+    one_by_one, together = Counters("Hero"), Counters("Hero", [heard.append])
+    for _ in range(before):
+        one_by_one.hit(clock.real())
+        together.hit(clock.real())
+    heard.clear()
+    for _ in range(number):
+        one_by_one.hit(clock.real(), number)
+    together.hit_together(clock.real(), number)
+    assert together.hits == one_by_one.hits == before + number
+    assert len(heard) == number
+    counts = [
+        {step: one.count for step, one in each.freeze().latencies.items()}
+        for each in (one_by_one, together)
+    ]
+    assert counts[0] == counts[1]
 
 
 def test_a_load_that_raises_is_no_latency(engine: Engine) -> None:

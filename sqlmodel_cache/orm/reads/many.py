@@ -24,7 +24,7 @@ from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, check_configured,
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.lookup import NO_SUCH_ROW, PATIENCE, settle, should_refresh
 from sqlmodel_cache.orm.reads.options import OURS
-from sqlmodel_cache.orm.reads.present import AGAIN, instance_of
+from sqlmodel_cache.orm.reads.present import instances_of
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany
 from sqlmodel_cache.transport.breaker import LeftAlone
@@ -141,7 +141,6 @@ def from_cache(
             counters.bypass(entry)
         else:
             entries[pk] = entry
-    found: dict[_Pk, Any] = {}
     held: dict[_Pk, read.Held] = {}
     hits: dict[_Pk, object] = {}
     missed = 0
@@ -164,11 +163,8 @@ def from_cache(
         for _ in checked:
             watching.count_found(begun, len(checked))
     arrivals: list[Arrival] = []
-    for pk, hit in hits.items():
-        instance = instance_of(scope, hit, arrivals)
-        counters.hit(begun, len(hits))
-        if instance is not AGAIN:
-            found[pk] = instance
+    found = instances_of(scope, hits, arrivals)
+    counters.hit_together(begun, len(hits))
     counters.misses += missed
     bring_along(scope, arrivals)
     filled = 0

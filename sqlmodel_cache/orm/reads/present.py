@@ -7,13 +7,16 @@ must be asked.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
 
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.model.capture import listens_alone
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found
 from sqlmodel_cache.orm.reads.along import Arrival
 from sqlmodel_cache.orm.reads.decide import Scope
+
+K = TypeVar("K")
 
 AGAIN: Final = object()  # the database must be asked all the same
 
@@ -23,11 +26,32 @@ def instance_of(scope: Scope, found: object, arrivals: list[Arrival]) -> Any:
 
     What others are to be brought along with is added to `arrivals`, for `bring_along`.
     """
-    session = scope.session
     if found is NO_ROW:
         return None
     assert type(found) is Found
-    hydrator = found.hydrator
+    return _instance_of(scope, found, arrivals, listens_alone(found.hydrator.mapper))
+
+
+def instances_of(scope: Scope, hits: Mapping[K, object], arrivals: list[Arrival]) -> dict[K, Any]:
+    """Return the instances of several hits, as `instance_of` does, but for those of AGAIN."""
+    instances: dict[K, Any] = {}
+    hydrator = quiet = None
+    for key, found in hits.items():
+        if found is NO_ROW:
+            instances[key] = None
+            continue
+        assert type(found) is Found
+        if found.hydrator is not hydrator:  # nearly always all are of one class
+            hydrator = found.hydrator
+            quiet = listens_alone(hydrator.mapper)
+        instance = _instance_of(scope, found, arrivals, bool(quiet))
+        if instance is not AGAIN:
+            instances[key] = instance
+    return instances
+
+
+def _instance_of(scope: Scope, found: Found, arrivals: list[Arrival], quiet: bool) -> Any:
+    session, hydrator = scope.session, found.hydrator
     key = (hydrator.identity_class, found.identity, None)
     if _sqlalchemy.knows(session, key):
         present = session.identity_map.get(key)
@@ -44,7 +68,7 @@ def instance_of(scope: Scope, found: object, arrivals: list[Arrival]) -> Any:
         key,
         found.values,
         partial_row=found.partial_row,
-        quiet=listens_alone(hydrator.mapper),
+        quiet=quiet,
         announce=not along,
     )
     if along:
