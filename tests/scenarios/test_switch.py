@@ -175,7 +175,7 @@ def test_every_way_to_read_looks(make_world: Make) -> None:
 
 def test_it_is_looked_at_within_five_seconds() -> None:
     """The promise of `switch_off`; the tests' own pause is longer."""
-    code = "from sqlmodel_cache.orm import switch; assert switch.PAUSE <= 5"
+    code = "from sqlmodel_cache.orm.operate import switch; assert switch.PAUSE <= 5"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
     assert switch.PAUSE > 5
 
