@@ -61,22 +61,22 @@ def of_bool(value: object) -> str | None:
 
 
 def of_uuid(value: object) -> str | None:
-    """Take a UUID, or a str that spells one: with or without hyphens, in any case, in braces."""
-    if isinstance(value, UUID):
-        return "u" + value.hex
-    if type(value) is not str:
-        return None
-    text = value.lower() if value.isascii() else ""
-    if text[:1] == "{" and text[-1:] == "}":
-        text = text[1:-1]
-    return "u" + text.replace("-", "") if _GROUPS.fullmatch(text) else None
+    """Take a UUID, or a str that every driver takes for one: with or without hyphens, any case."""
+    if type(value) is str:
+        return of_uuid_text(value.lower()) if value.isascii() else None
+    return of_uuid_object(value)
+
+
+def of_uuid_object(value: object) -> str | None:
+    """Take a UUID, where SQLAlchemy makes characters of it and of nothing else."""
+    return "u" + value.hex if isinstance(value, UUID) else None
 
 
 def of_uuid_text(value: object) -> str | None:
-    """Do as `of_uuid`, where the database compares characters: lower case and no braces."""
-    if type(value) is str and _GROUPS.fullmatch(value) is None:
+    """Take the text of a UUID, where SQLAlchemy sends it without its hyphens, as characters."""
+    if type(value) is not str or _GROUPS.fullmatch(value) is None:
         return None
-    return of_uuid(value)
+    return "u" + value.replace("-", "")
 
 
 def of_date(value: object) -> str | None:
@@ -162,11 +162,7 @@ def of_address(value: object) -> str | None:
 
 def of_any(value: object) -> str | None:
     """Take a value of a type that we know nothing of: by its own class."""
-    return of_int(value) or of_str(value) or of_bytes(value) or _of_uuid_object(value)
-
-
-def _of_uuid_object(value: object) -> str | None:
-    return of_uuid(value) if isinstance(value, UUID) else None
+    return of_int(value) or of_str(value) or of_bytes(value) or of_uuid_object(value)
 
 
 def of_nothing(value: object) -> str | None:

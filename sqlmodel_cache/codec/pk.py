@@ -124,9 +124,9 @@ def _builtin(impl: TypeEngine[Any], dialect: Dialect) -> tuple[Part, bool]:
         case sqltypes.JSON() | sqltypes.ARRAY():
             return keytext.of_nothing, False
         case sqltypes.Uuid():
-            native = impl.native_uuid and dialect.supports_native_uuid
-            text = not native and not impl.as_uuid
-            return (keytext.of_uuid_text if text else keytext.of_uuid), True
+            if impl.bind_processor(dialect) is None:  # the driver gets what there is
+                return keytext.of_uuid, True
+            return (keytext.of_uuid_object if impl.as_uuid else keytext.of_uuid_text), True
         case sqltypes.Boolean():
             return keytext.of_bool, True
         case sqltypes.Integer():

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import StatementError
 
+from sqlmodel_cache import SQLModelCache
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Day, Hero, Seat, Token, Word
 
@@ -80,44 +83,68 @@ def test_b02_true_is_not_the_hero_one(world: World) -> None:
     assert len(world.backing.values()) == 1
 
 
-def test_b02_a_uuid_and_its_spellings_are_one_entry(world: World) -> None:
-    """A string on a UUID column, as a path parameter brings it, hits the UUID's entry."""
+def _answer(world: World, read: Callable[[Any], Any]) -> Any:
+    """Return the primary key of what a read finds, None for nothing, or the error's class."""
+    with world.session() as session:
+        try:
+            found = read(session)
+        except StatementError as error:
+            return type(error)
+    return None if found is None else found.id
+
+
+@pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
+@pytest.mark.parametrize("read", ["get", "select"])
+def test_b02_a_uuid_as_text_means_what_it_means_to_a_load(
+    world: World, read: str, warm: bool
+) -> None:
+    """A path parameter hits the UUID's entry where the driver takes it; else it is refused."""
+    reads: dict[str, Callable[[str], Callable[[Any], Any]]] = {
+        "get": lambda text: lambda session: session.get(Token, text),
+        "select": lambda text: (
+            lambda session: session.scalars(select(Token).where(Token.id == text)).first()  # type: ignore[arg-type]
+        ),
+    }
     key = uuid.uuid4()
     world.store(Token(id=key, name="t"))
-    world.warm(Token, key)
-    for spelling in (str(key), key.hex, str(key).upper(), f"{{{key}}}"):
-        found = world.hit(Token, spelling)
-        assert (found.id, found.name) == (key, "t"), spelling
-    assert len(world.backing.values()) == 1
+    if warm:
+        world.warm(Token, key)
+    text = str(key)
+    spellings = (text, key.hex, text.upper(), f"{{{text}}}", f"urn:uuid:{text}", "no", text[1:])
+    for spelling in spellings:
+        ask = reads[read](spelling)
+        with SQLModelCache.bypass():
+            loaded = _answer(world, ask)
+        assert _answer(world, ask) == loaded, spelling
+        if loaded == key and spelling in (text, key.hex, text.upper()):
+            with world.no_sql():
+                assert _answer(world, ask) == key
+    assert len(world.backing.values()) == (1 if warm or _takes_text(world) else 0)
+
+
+def _takes_text(world: World) -> bool:
+    with SQLModelCache.bypass():
+        return _answer(world, lambda session: session.get(Token, str(uuid.uuid4()))) is None
 
 
 def test_b02_a_uuid_asked_for_by_string_first(world: World) -> None:
     """What a string filled, the UUID hits; in one session both are one object."""
     key = uuid.uuid4()
     world.store(Token(id=key, name="t"))
-    _get_by_string(world, key)
+    if not _takes_text(world):
+        pytest.skip("this driver takes no text for a UUID")
+    assert world.get(Token, str(key)).id == key
     assert world.hit(Token, key).name == "t"
     with world.session() as session, world.no_sql():
         assert session.get(Token, str(key)) is session.get(Token, key)
 
 
-def _get_by_string(world: World, key: uuid.UUID) -> None:
-    """Ask a cold cache by a string; some dialects refuse those, cache or no cache."""
-    try:
-        world.get(Token, str(key), execution_options={"cache": False})
-    except StatementError:
-        with pytest.raises(StatementError):
-            world.get(Token, str(key))
-        world.get(Token, key)
-    else:
-        assert world.get(Token, str(key)).id == key
-
-
-@on_sqlite
 def test_b02_a_commit_reaches_every_spelling(world: World) -> None:
     """After a write through the UUID the string reads the new value."""
     key = uuid.uuid4()
     world.store(Token(id=key, name="old"))
+    if not _takes_text(world):
+        pytest.skip("this driver takes no text for a UUID")
     world.warm(Token, key)
     with world.session() as session:
         session.get(Token, str(key)).name = "new"

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Table, inspect
+from sqlalchemy import Column, Table, Uuid, inspect
 from sqlalchemy.exc import NoInspectionAvailable
 from sqlalchemy.orm import ColumnProperty, Mapper
 
@@ -68,6 +68,7 @@ class Plan:
     steps: tuple[Step, ...]
     uniques: tuple[Unique, ...]
     joins_collections: bool  # results of a select() of it insist on unique()
+    keyed_by_uuid: bool  # a part of its key may be spelt as text
     steps_elsewhere: dict[Any, tuple[Step, ...] | None] = field(default_factory=dict)
 
     def remembered(
@@ -153,6 +154,7 @@ def compile_plan(mapper: Mapper[Any]) -> Plan | None:
         steps or (),
         uniques_of(mapper, config),
         joins_collections(mapper),
+        any(isinstance(column.type, Uuid) for column in mapper.primary_key),
     )
 
 

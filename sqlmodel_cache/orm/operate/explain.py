@@ -112,7 +112,7 @@ def explain(session: Any, entity: Any, ident: Any, /, **arguments: Any) -> Expla
             "The session has changes that a get would flush first; whether it may use the cache"
             " after that depends on what they touch. Flush, then ask again.",
         )
-    return _ask(msgspec.structs.replace(scope, reader=scope.reader.quiet()), pk)
+    return _ask(msgspec.structs.replace(scope, reader=scope.reader.quiet()), pk, ident)
 
 
 async def aexplain(session: AsyncSession, entity: Any, ident: Any, **arguments: Any) -> Explanation:
@@ -125,8 +125,8 @@ async def aexplain(session: AsyncSession, entity: Any, ident: Any, **arguments: 
     return await session.run_sync(explain, entity, ident, **arguments)
 
 
-def _ask(scope: Scope, pk: tuple[Any, ...]) -> Explanation:
-    entry = scope.at(pk)
+def _ask(scope: Scope, pk: tuple[Any, ...], ident: Any) -> Explanation:
+    entry = scope.asked(pk, ident)
     if isinstance(entry, Bypass):
         return _bypass(entry)
     namespace = scope.reader.keyspace.namespace

@@ -78,7 +78,7 @@ def _question(
         return None
     if type(scope) is not Scope:
         return None
-    entry = scope.at(pk)
+    entry = scope.asked(pk, ident)
     if type(entry) is not Entry or cache.flights.find(entry.value) is not None:
         return None
     return scope, entry, pk

@@ -30,6 +30,7 @@ from sqlmodel_cache.orm.model.plan import Plan
 from sqlmodel_cache.orm.model.reader import Reader
 from sqlmodel_cache.orm.operate.watching import Telling, Watching
 from sqlmodel_cache.orm.reads.asked import steps_asked
+from sqlmodel_cache.orm.reads.identity import values_of
 from sqlmodel_cache.orm.reads.options import bypassing, check_names, innermost
 from sqlmodel_cache.protocol.read import Steps
 
@@ -69,6 +70,15 @@ class Scope(msgspec.Struct, frozen=True):
             self.reader.tell_of_key(pk)
             return Bypass.KEY
         return self.entry_of(text)
+
+    def asked(self, pk: tuple[Any, ...], ident: Any) -> Entry | Bypass:
+        """Return what `at` does for a row that was asked for by `ident`, which means `pk`.
+
+        A string for a UUID column is a key only where a load would take it.
+        """
+        plan = self.reader.plan
+        given = values_of(plan.mapper, ident) if plan.keyed_by_uuid else None
+        return self.at(given or pk)
 
     def entry_of(self, text: str) -> Entry | Bypass:
         """Return the entry of an encoded key, or why the database must be asked for it."""

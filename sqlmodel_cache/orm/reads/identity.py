@@ -14,11 +14,28 @@ _SCALARS = frozenset({int, str, UUID})
 
 
 def primary_key(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
-    """Return `ident` as a tuple in the order of the mapper's primary key.
+    """Return the identity that `ident` means; None where `values_of` does.
+
+    A string for a UUID column becomes the UUID, so that one row has one identity.
+    """
+    values = values_of(mapper, ident)
+    return values if values is None or type(ident) is int else identity(mapper, values)
+
+
+def identity(mapper: Mapper[Any], values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the identity of a row of which these values were given as its primary key."""
+    for position, value in enumerate(values):
+        type_ = mapper.primary_key[position].type
+        if type(value) is str and isinstance(type_, Uuid) and type_.as_uuid:
+            values = (*values[:position], _uuid(value), *values[position + 1 :])
+    return values
+
+
+def values_of(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
+    """Return `ident` as a tuple in the order of the mapper's primary key, as it was spelt.
 
     None where SQLAlchemy would complain, or where the identity map could not be asked: then the
-    call is SQLAlchemy's alone. A string for a UUID column becomes the UUID, so that one row has
-    one identity.
+    call is SQLAlchemy's alone.
     """
     columns = mapper.primary_key
     if type(ident) is int and len(columns) == 1:  # most calls: nothing below concerns them
@@ -42,10 +59,6 @@ def primary_key(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
         values = (ident,)
     if len(values) != len(columns):
         return None
-    for position, value in enumerate(values):
-        type_ = columns[position].type
-        if type(value) is str and isinstance(type_, Uuid) and type_.as_uuid:
-            values = (*values[:position], _uuid(value), *values[position + 1 :])
     try:
         hash(values)
     except TypeError:

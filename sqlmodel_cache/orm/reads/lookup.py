@@ -107,7 +107,7 @@ def _get(
             with bypass():  # what is loaded with the row belongs to this call
                 return original(session, entity, ident, **kwargs)
         return original(session, entity, ident, **kwargs)
-    entry = scope.at(pk)
+    entry = scope.asked(pk, ident)
     if type(entry) is not Entry:
         assert isinstance(entry, Bypass)
         scope.reader.counters.bypass(entry)

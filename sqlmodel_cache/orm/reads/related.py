@@ -68,7 +68,7 @@ def _look_up(plan: Plan, asked: _strategies.KeyedLoad, load: Callable[[], Any]) 
         assert isinstance(scope, Bypass)
         counters.bypass(scope)
         return load()
-    entry = scope.at(pk)
+    entry = scope.asked(pk, asked.identity)
     if type(entry) is not Entry:
         assert isinstance(entry, Bypass)
         counters.bypass(entry)

@@ -26,6 +26,7 @@ from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import unions
 from sqlmodel_cache.orm.reads.along import Arrival, bring_along
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
+from sqlmodel_cache.orm.reads.identity import identity
 from sqlmodel_cache.orm.reads.lookup import look_up
 from sqlmodel_cache.orm.reads.many import by_identity, from_cache, query
 from sqlmodel_cache.orm.reads.options import KNOWN, OURS, check_names
@@ -146,7 +147,9 @@ def _one(scope: Scope, pk: Values, load: Callable[[], Result[Any]]) -> Result[An
     def is_empty(result: Any) -> bool:
         return _sqlalchemy.prebuffered_instances(scope.session, result) == []
 
-    result: Result[Any] = look_up(scope, entry, pk, load, result_of, is_empty)
+    result: Result[Any] = look_up(
+        scope, entry, identity(scope.reader.plan.mapper, pk), load, result_of, is_empty
+    )
     return result
 
 
