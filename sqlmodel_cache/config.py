@@ -42,6 +42,9 @@ class CacheConfig:
         refresh_ahead: 0 lets entries live for their whole TTL; above 0, one caller may load the
             row again shortly before it ends while others go on hitting. 1 is a good value, more
             refreshes earlier.
+        stale_ttl: seconds for which an entry may still be served after its TTL, while one caller
+            has it loaded again in the background; None or 0: none. Needs
+            `configure(consistency="eventual")`.
         compress: "lz4", "zstd" (extras of these names) or "zlib" packs rows of 512 bytes and
             more, where that makes them smaller; False packs nothing; None falls back to
             `configure(compress=...)`.
@@ -60,6 +63,7 @@ class CacheConfig:
     sample: float | None = None
     verify: float | None = None
     refresh_ahead: float = 0.0
+    stale_ttl: int | None = None
     compress: Packing | Literal[False] | None = None
     local_ttl: int | None = None
 
@@ -70,6 +74,7 @@ class CacheConfig:
         check_seconds(where, "ttl", self.ttl)
         check_seconds(where, "negative_ttl", self.negative_ttl)
         check_seconds(where, "local_ttl", self.local_ttl)
+        check_seconds(where, "stale_ttl", self.stale_ttl)
         _check_choice(where, "compress", self.compress, (*PACKINGS, False, None))
         beta = self.refresh_ahead
         if type(beta) not in (int, float) or not 0 <= beta < float("inf"):
@@ -92,6 +97,15 @@ class CacheConfig:
         for name in ("sample", "verify"):
             if getattr(self, name) is not None:
                 _check_share(where, name, getattr(self, name))
+
+    def check_with(self, model: str, whole: Configuration) -> None:
+        """Raise `ConfigurationError`, naming `model`, for what `whole` rules out."""
+        if self.stale_ttl and whole.enabled and whole.consistency != "eventual":
+            raise ConfigurationError(
+                f"{model}.__cache_config__: stale_ttl={self.stale_ttl} needs"
+                f" consistency='eventual', and configure() has {whole.consistency!r}; configure"
+                " that, or leave stale_ttl out"
+            )
 
 
 _SWITCHES = ("enabled", "hook_sessions", "trust_orm_hooks", "publish_stats", "snapshot_hits")

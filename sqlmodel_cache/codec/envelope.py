@@ -8,7 +8,7 @@
             store's clock, and the row had been read by then
     29..32  time to live, seconds
     33..40  who filled it: process id (3), host (3), release (2)
-    41..    payload
+    41..    payload; if `SOFT`, after 4 bytes: seconds for which it may be served past its time
     last 4  CRC-32 of everything before, seeded with the CRC-32 of the full key, little-endian
 
 A CRC followed by its own bytes has a constant CRC ("Numerical Recipes", section 22.4), so the
@@ -38,10 +38,12 @@ EPOCH: Final = slice(2, 14)  # in Lua: string.sub(value, 3, 14)
 NEGATIVE: Final = 1  # there is no such row; the payload is empty
 ANNOTATED: Final = 2  # the payload is in `RowCodec`'s annotated form
 DATED: Final = 4  # "stored at" is by the store's clock (`protocol.dating`)
+SOFT: Final = 64  # stays in the store past its time, for those who have it loaded again
 _FLAGS: Final = NEGATIVE | ANNOTATED | DATED
 
 _HEADER = struct.Struct(">BB12s8s7sI3s3s2s")
 _SIZE = _HEADER.size
+_STALE = struct.Struct(">I")
 _CHECKSUM = struct.Struct("<I")
 _RESIDUE = 0x2144DF1C
 _MICROSECONDS = 1_000_000
@@ -53,7 +55,7 @@ class Miss(enum.Enum):
     FOREIGN = "foreign"  # not bytes, another format, or flags of a later release
     OVERSIZED = "oversized"
     STALE = "stale"  # filled under another epoch
-    EXPIRED = "expired"  # only while time is frozen
+    EXPIRED = "expired"  # only while time is frozen, or if it is `SOFT`
     CORRUPT = "corrupt"  # truncated, altered, or stored under another key
 
 
@@ -92,6 +94,11 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
         return int(_HEADER.unpack_from(self.value)[5])
 
     @property
+    def is_over(self) -> bool:
+        """Tell whether only `SOFT` keeps it in use."""
+        return bool(self.value[1] & SOFT) and _expired(self.value, 0)
+
+    @property
     def filled_by(self) -> Origin:
         """The process that filled it."""
         pid, host, packed = _HEADER.unpack_from(self.value)[6:]
@@ -128,15 +135,18 @@ def seal(
     flags: int = 0,
     stored_at: float,
     ttl: int,
+    stale: int = 0,
     max_size: int = MAX_SIZE,
 ) -> bytes:
-    """Return the bytes to store under `key`; `stored_at` and `ttl` in seconds.
+    """Return the bytes to store under `key`; `stored_at`, `ttl` and `stale` in seconds.
 
     Transports without epochs give 12 zero bytes. Raises `Unstorable` if the result were larger
     than `max_size` bytes.
     """
     if len(epoch) != 12 or len(fingerprint) != 8:
         raise ValueError("an epoch has 12 bytes and a fingerprint 8")
+    if stale:
+        flags, payload = flags | SOFT, _STALE.pack(stale) + payload
     moment = round(stored_at * _MICROSECONDS).to_bytes(7, signed=True)
     life = min(ttl, 0xFFFFFFFF)
     pid = (os.getpid() & 0xFFFFFF).to_bytes(3)
@@ -150,12 +160,17 @@ def seal(
 
 
 def unseal(
-    key: str, value: bytes, epoch: bytes | None, *, max_size: int = MAX_SIZE
+    key: str,
+    value: bytes,
+    epoch: bytes | None,
+    *,
+    soft: bool = False,
+    max_size: int = MAX_SIZE,
 ) -> Envelope | Miss:
     """Return the envelope stored under `key`, or why it cannot be used. Never raises.
 
     `epoch` is the current one, None where the transport has none. A real clock is not asked: the
-    store's own expiry decides then.
+    store's own expiry decides then. Of a `SOFT` one it is, unless the caller is `soft` too.
     """
     if type(value) is not bytes:
         return Miss.FOREIGN
@@ -173,20 +188,38 @@ def unseal(
     flags = value[1]
     payload = value[_SIZE:-4]
     if flags & ~_FLAGS:
-        if flags & ~_FLAGS not in (ZLIB, ZSTD, LZ4):
-            return Miss.FOREIGN
-        unpacked = unpack(payload, flags)
-        if unpacked is None:
-            return Miss.CORRUPT
-        payload, flags = unpacked, flags & _FLAGS
+        unwrapped = _unwrapped(value, soft=soft)
+        if isinstance(unwrapped, Miss):
+            return unwrapped
+        payload, flags = unwrapped, flags & _FLAGS
     envelope = Envelope(flags, value[14:22], payload, value)
-    if clock.frozen() and _expired(value):
+    if clock.frozen() and _expired(value, _stale(value)):
         return Miss.EXPIRED
     return envelope
 
 
+def _unwrapped(value: bytes, *, soft: bool) -> bytes | Miss:
+    """Return the bare payload of what is `SOFT`, or packed, or both."""
+    flags, payload = value[1] & ~_FLAGS, value[_SIZE:-4]
+    if flags & SOFT:
+        if len(payload) < _STALE.size:
+            return Miss.CORRUPT
+        if not soft and _expired(value, 0):
+            return Miss.EXPIRED
+        flags, payload = flags & ~SOFT, payload[_STALE.size :]
+    if flags == 0:
+        return payload
+    if flags not in (ZLIB, ZSTD, LZ4):
+        return Miss.FOREIGN
+    unpacked = unpack(payload, flags)
+    return Miss.CORRUPT if unpacked is None else unpacked
+
+
 def ends_at(value: bytes) -> float | None:
-    """Return when a value ends, in seconds since 1970 by the clock that dated it, or None."""
+    """Return when a value's time is over, in seconds since 1970 by the clock that dated it.
+
+    None for what is no envelope. A `SOFT` one may be served after that.
+    """
     if len(value) < _SIZE + 4 or value[0] != FORMAT:
         return None
     return _stored_at(value) / _MICROSECONDS + float(_HEADER.unpack_from(value)[5])
@@ -200,9 +233,13 @@ def dated(value: bytes) -> int | None:
     return _stored_at(value) if value[1] & DATED else None
 
 
-def _expired(value: bytes) -> bool:
+def _stale(value: bytes) -> int:
+    return int(_STALE.unpack_from(value, _SIZE)[0]) if value[1] & SOFT else 0
+
+
+def _expired(value: bytes, stale: int) -> bool:
     """Tell whether a value's time is over, to the microsecond, as freezegun counts."""
-    ttl = _HEADER.unpack_from(value)[5]
+    ttl = _HEADER.unpack_from(value)[5] + stale
     return bool(round(clock.now() * _MICROSECONDS) >= _stored_at(value) + ttl * _MICROSECONDS)
 
 

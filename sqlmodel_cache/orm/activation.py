@@ -28,6 +28,7 @@ from sqlmodel_cache.orm.reads import ahead, lookup
 
 def activate(config: Configuration) -> None:
     """Make `config` the active configuration, in the place of any other."""
+    policy.check_all_with(config)
     cache = Cache(config, renew=_state.wrote_unseen)
     former, _state.active = _state.active, cache
     if former is not None:

@@ -12,6 +12,7 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Tally, logger
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.orm import bridge
+from sqlmodel_cache.orm.background import Background
 from sqlmodel_cache.orm.model.capture import watch_loads
 from sqlmodel_cache.orm.model.conduct import conduct_of, limit_from_environment
 from sqlmodel_cache.orm.model.plan import Plan
@@ -54,6 +55,8 @@ class Cache:
         self.store_clock = self._watch_clock() if config.snapshot_hits else None
         self.tally = Tally(config.observers)
         self.flights = Flights()
+        self.background = Background()
+        self.renewals_fail = False  # said in the log
         self.backlog = Backlog(self.stores, self._lost_for_good)
         self.sites = Sites(self)
         self.switch = Switch(self.stores, config.key_prefix, self._switched)
@@ -124,6 +127,7 @@ class Cache:
     def close(self) -> None:
         """Publish what still waits, and close what this cache opened itself."""
         self.closed = True
+        self.background.close()
         if self._bulletin is not None:
             self._bulletin.close()
         self.backlog.close()
@@ -133,6 +137,7 @@ class Cache:
     async def aclose(self) -> None:
         """Like `close`, from an event loop, which runs on; its own connections are awaited."""
         self.closed = True
+        await self.background.aclose()
         if self._bulletin is not None:
             await asyncio.to_thread(self._bulletin.close)
         await self.backlog.aclose()

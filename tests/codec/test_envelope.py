@@ -17,6 +17,7 @@ from sqlmodel_cache import clock
 from sqlmodel_cache.codec import EPOCH, NEGATIVE, Envelope, Miss, Unstorable, seal, unseal
 from sqlmodel_cache.codec import envelope as codec
 from sqlmodel_cache.codec.envelope import ANNOTATED, number_of
+from sqlmodel_cache.codec.packing import LZ4, ZLIB, ZSTD, packer
 
 KEY = "sqlmodelcache:v1:{main:hero:3}:i1"
 EPOCH_NOW = bytes(range(12))
@@ -123,7 +124,7 @@ def test_no_bytes(value: object) -> None:
 def test_another_format_or_unknown_flags() -> None:
     """What a later release writes is foreign, not corrupt."""
     assert unseal(KEY, b"\x03" + sealed()[1:], EPOCH_NOW) is Miss.FOREIGN
-    assert unseal(KEY, sealed(flags=64), EPOCH_NOW) is Miss.FOREIGN
+    assert unseal(KEY, sealed(flags=128), EPOCH_NOW) is Miss.FOREIGN
 
 
 def test_another_epoch() -> None:
@@ -169,6 +170,46 @@ def test_expiry_is_the_stores_with_a_real_clock() -> None:
     """Hosts' clocks differ, so an envelope's own times count for nothing otherwise."""
     value = seal(KEY, EPOCH_NOW, SHAPE, b"", stored_at=1.0, ttl=1)
     assert isinstance(unseal(KEY, value, EPOCH_NOW), Envelope)
+
+
+def test_past_its_time() -> None:
+    """Of use to whom says so, for as long as it says; to nobody else."""
+    value = seal(KEY, EPOCH_NOW, SHAPE, b"row", flags=1 << 1, stored_at=1e9, ttl=300, stale=60)
+    with freeze_time(dt.datetime.fromtimestamp(1e9, dt.UTC)) as time:
+        for seconds, exact, soft in [(299, True, True), (301, False, True), (361, False, False)]:
+            time.move_to(dt.datetime.fromtimestamp(1e9 + seconds, dt.UTC))
+            for found, wanted in [
+                (unseal(KEY, value, EPOCH_NOW), exact),
+                (unseal(KEY, value, EPOCH_NOW, soft=True), soft),
+            ]:
+                assert isinstance(found, Envelope) if wanted else found is Miss.EXPIRED
+                if isinstance(found, Envelope):
+                    assert (found.flags, found.payload, found.ttl) == (2, b"row", 300)
+                    assert found.is_over == (seconds > 300)
+
+
+def test_past_its_time_with_a_real_clock() -> None:
+    """The store keeps it for those who may have it, so that the others look at the clock."""
+    value = seal(KEY, EPOCH_NOW, SHAPE, b"", stored_at=clock.now() - 301, ttl=300, stale=60)
+    assert unseal(KEY, value, EPOCH_NOW) is Miss.EXPIRED
+    assert isinstance(unseal(KEY, value, EPOCH_NOW, soft=True), Envelope)
+
+
+def test_cut_off_before_its_time() -> None:
+    """Too short for what its flag says: corrupt."""
+    value = seal(KEY, EPOCH_NOW, SHAPE, b"abc", flags=codec.SOFT, stored_at=clock.now(), ttl=300)
+    assert unseal(KEY, value, EPOCH_NOW, soft=True) is Miss.CORRUPT
+
+
+@pytest.mark.parametrize("flag", [ZLIB, ZSTD, LZ4])
+def test_packed_and_past_its_time(flag: int) -> None:
+    """Both at once."""
+    name = {ZLIB: "zlib", ZSTD: "zstd", LZ4: "lz4"}[flag]
+    packed, flags = packer(name, "here")(bytes(1000))
+    value = seal(KEY, EPOCH_NOW, SHAPE, packed, flags=flags, stored_at=0, ttl=300, stale=60)
+    found = unseal(KEY, value, EPOCH_NOW, soft=True)
+    assert isinstance(found, Envelope)
+    assert (found.flags, found.payload) == (0, bytes(1000))
 
 
 def test_a_correct_checksum_is_needed() -> None:

@@ -15,8 +15,9 @@ from sqlmodel import SQLModel
 
 from sqlmodel_cache import _state
 from sqlmodel_cache.codec.packing import packer
-from sqlmodel_cache.config import CacheConfig, Mode, Packing
+from sqlmodel_cache.config import CacheConfig, Configuration, Mode, Packing
 from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.owned import Owned
 
 C = TypeVar("C", bound=type)
@@ -57,6 +58,7 @@ def cached(
     sample: float | None = ...,
     verify: float | None = ...,
     refresh_ahead: float = ...,
+    stale_ttl: int | None = ...,
     compress: Packing | Literal[False] | None = ...,
     local_ttl: int | None = ...,
 ) -> Callable[[C], C]: ...
@@ -90,6 +92,9 @@ def cached(model: Any = None, /, **settings: Any) -> Any:
 def _check(config: CacheConfig, cls: type) -> None:
     """Raise ConfigurationError for what cannot work, or not on this machine."""
     config.check(cls.__name__)
+    if config.stale_ttl:
+        for cache in _state.live():
+            config.check_with(cls.__name__, cache.config)
     if config.compress:
         packer(config.compress, f"{cls.__name__}.__cache_config__")
 
@@ -127,6 +132,17 @@ def check_new(cls: type) -> bool:
     except ConfigurationError:
         _refused.add(cls)
         raise
+
+
+def check_all_with(whole: Configuration) -> None:
+    """Raise ConfigurationError for a mapped class whose policy `whole` rules out."""
+    for mapper in _sqlalchemy.all_mappers():
+        try:
+            config = config_of(mapper.class_)
+        except ConfigurationError:  # said when it was mapped, or will be when it is configured
+            continue
+        if config is not None:
+            config.check_with(mapper.class_.__name__, whole)
 
 
 def opted_in(cls: type) -> bool:

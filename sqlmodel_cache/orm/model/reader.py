@@ -30,7 +30,7 @@ from sqlmodel_cache.codec import (
     Undecodable,
     unseal,
 )
-from sqlmodel_cache.codec.envelope import ANNOTATED, Envelope
+from sqlmodel_cache.codec.envelope import ANNOTATED, SOFT, Envelope
 from sqlmodel_cache.codec.packing import packer
 from sqlmodel_cache.events import Bypass, Counters, logger
 from sqlmodel_cache.keys import KeySpace
@@ -129,6 +129,7 @@ class Reader:
         self.conduct: Conduct | None = None
         beta = plan.config.refresh_ahead
         self.ahead = Ahead(beta, counters) if beta else None
+        self.stale_ttl = plan.config.stale_ttl or 0
         self.pack = packer(compress, plan.name) if compress else None
         self._known = 0
         self._me = ref(self)
@@ -182,16 +183,25 @@ class Reader:
                 return Found(hydrator, memo.identity, memo.values, False)
         found = self.verify(entry, value, epoch)
         if type(found) is Found and (memo is None or memo.reader() is None):
-            whole = not found.partial_row  # ABSENT is an enum's member as well
+            # ABSENT is an enum's member as well. What is SOFT is to be looked at each time.
+            whole = not (found.partial_row or value[1] & SOFT)
             shared = epoch if whole and all(map(_can_be_shared, found.values)) else None
             kept.memo = _Memo(
                 self._me, shared, ref(found.hydrator), found.identity, tuple(found.values)
             )
         return found
 
-    def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
+    def read_over(self, entry: Entry, reply: Reply) -> object:
+        """Return what a store answered, as `read` does, also if its time is over."""
+        if reply.value is None or reply.epoch is None:
+            return read.MISS
+        return self.verify(entry, reply.value, reply.epoch, soft=True)
+
+    def verify(
+        self, entry: Entry, value: bytes, epoch: bytes | None, *, soft: bool = False
+    ) -> object:
         """Return a `Found`, NO_ROW, or read.MISS for what is unusable."""
-        envelope = unseal(entry.value, value, epoch)
+        envelope = unseal(entry.value, value, epoch, soft=soft)
         if type(envelope) is not Envelope:
             if envelope not in _EXPECTED:
                 self.counters.errors += 1

@@ -24,6 +24,7 @@ from sqlmodel_cache.orm.model.plan import plan_of
 from sqlmodel_cache.orm.operate.inspection import EntryReport, look
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, NotYetKnown, Scope, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
+from sqlmodel_cache.orm.reads.renewing import may_renew
 from sqlmodel_cache.transport.breaker import LeftAlone
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _ask(scope: Scope, pk: tuple[Any, ...], ident: Any) -> Explanation:
         return _bypass(Bypass.SNAPSHOT)
     except UnavailableError as error:
         return Explanation("failure", f"{error}; the database answers.", namespace=namespace)
-    if report.usable:
+    if report.usable and (may_renew(scope) or not report.over):
         return Explanation("hit", "It is in the cache.", None, "", namespace, scope.ttl, report)
     why = "It is not in the cache."
     if report.present:

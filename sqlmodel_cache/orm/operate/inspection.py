@@ -29,6 +29,7 @@ class EntryReport:
         present: something is stored under it.
         usable: a read would be a hit.
         negative: it says that there is no such row.
+        over: its TTL is over; it is of use only to who has it loaded again in the background.
         epoch_current: it was filled under the epoch that is current; None if nothing is present.
         age: seconds since it was filled, by this host's clock and that of the store or, where time
             was frozen, the filler; None: not known.
@@ -43,6 +44,7 @@ class EntryReport:
     present: bool
     usable: bool
     negative: bool = False
+    over: bool = False
     epoch_current: bool | None = None
     age: float | None = None
     ttl_left: float | None = None
@@ -61,6 +63,8 @@ class EntryReport:
 
     def _sentences(self) -> list[str]:
         said = [_STATES[self.present, self.usable, self.negative]]
+        if self.over:
+            said.append("Its TTL is over: who is given it has it loaded again in the background.")
         if self.epoch_current is False:
             said.append("Its epoch is no longer current: the model was forgotten since.")
         if self.age is not None:
@@ -90,15 +94,19 @@ def look(reader: Reader, entry: Entry) -> Steps[EntryReport]:
     if sight.value is None:
         return EntryReport(entry.value, False, False, fenced=fenced, leased=leased)
     current = sight.epoch is not None and sight.value[2:14] == sight.epoch
-    envelope = unseal(entry.value, sight.value, None)
+    envelope = unseal(entry.value, sight.value, None, soft=True)
     if not isinstance(envelope, Envelope):
         return EntryReport(entry.value, True, False, ttl_left=left, fenced=fenced, leased=leased)
-    found = reader.quiet().verify(entry, sight.value, sight.epoch) if current else read.MISS
+    found: object = read.MISS
+    if current:
+        soft = bool(reader.stale_ttl)
+        found = reader.quiet().verify(entry, sight.value, sight.epoch, soft=soft)
     return EntryReport(
         entry.value,
         present=True,
         usable=found is not read.MISS,
         negative=found is NO_ROW,
+        over=envelope.is_over,
         epoch_current=current,
         age=max(0.0, clock.now() - envelope.stored_at),
         ttl_left=left,

@@ -27,6 +27,7 @@ class Watching(Reader):
         self.__dict__.update(reader.__dict__)
         self.keyspace = reader.keyspace.uncopied  # copies may lag behind, and nothing is wrong
         self.ahead = None
+        self.stale_ttl = 0
         self.shadow = shadow
         self.seen: dict[str, Reply] = {}
 
@@ -35,10 +36,12 @@ class Watching(Reader):
         self.seen[entry.value] = reply
         return super().read(entry, reply)
 
-    def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
+    def verify(
+        self, entry: Entry, value: bytes, epoch: bytes | None, *, soft: bool = False
+    ) -> object:
         """As `Reader.verify`."""
         self.seen[entry.value] = Reply(value, epoch)
-        return super().verify(entry, value, epoch)
+        return super().verify(entry, value, epoch, soft=soft)
 
     def count_found(self, begun: float, among: int = 1) -> None:
         """Count a lookup that found something: in shadow the store did not answer it."""
@@ -67,10 +70,12 @@ class Telling(Reader):
             return read.MISS
         return self.verify(entry, reply.value, reply.epoch)
 
-    def verify(self, entry: Entry, value: bytes, epoch: bytes | None) -> object:
+    def verify(
+        self, entry: Entry, value: bytes, epoch: bytes | None, *, soft: bool = False
+    ) -> object:
         """As `Reader.verify`."""
-        found = super().verify(entry, value, epoch)
-        envelope = unseal(entry.value, value, None)
+        found = super().verify(entry, value, epoch, soft=soft)
+        envelope = unseal(entry.value, value, None, soft=True)
         age, by = "an unknown time", "nobody knows whom"
         if isinstance(envelope, Envelope):
             age, by = f"{max(0.0, clock.now() - envelope.stored_at):.1f} s", str(envelope.filled_by)

@@ -27,6 +27,7 @@ from sqlmodel_cache.orm.model.reader import NO_ROW, Found
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, NotYetKnown, Scope, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.lookup import hydrated, is_none, look_up, should_refresh
+from sqlmodel_cache.orm.reads.renewing import found_over
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import Get
 from sqlmodel_cache.transport.breaker import LeftAlone
@@ -116,11 +117,14 @@ async def _answer(scope: Scope, entry: Entry, pk: tuple[Any, ...], load: Callabl
     if begun >= scope.cache.switch.due:
         await scope.cache.switch.alook()
     found = scope.reader.read(entry, reply)
+    over = found is read.MISS
+    if over:
+        found = found_over(scope, entry, reply)
     if found is read.MISS:
         return await _sqlalchemy.greenlet_spawn(
             look_up, scope, entry, pk, load, hydrated, is_none, reply
         )
-    if scope.reader.ahead is not None and should_refresh(scope, reply):
+    if scope.reader.ahead is not None and not over and should_refresh(scope, reply):
         return await _sqlalchemy.greenlet_spawn(
             look_up, scope, entry, pk, load, hydrated, is_none, reply, found
         )

@@ -6,7 +6,6 @@ stores the row on the way if it holds a lease and the transaction sees what ever
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial, wraps
@@ -14,8 +13,6 @@ from operator import is_
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache import clock
-from sqlmodel_cache.codec import NEGATIVE, Unstorable, seal
-from sqlmodel_cache.codec.envelope import DATED
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.keys import Entry
@@ -23,7 +20,7 @@ from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import _sqlalchemy, bridge, shards
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.connections.snapshots import TooNew
-from sqlmodel_cache.orm.model.capture import Row, capturing, listens_alone
+from sqlmodel_cache.orm.model.capture import capturing, listens_alone
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found
 from sqlmodel_cache.orm.operate.checking import compare
@@ -31,8 +28,9 @@ from sqlmodel_cache.orm.reads.along import Arrival, Place, arrive, complete, roo
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.options import bypass
+from sqlmodel_cache.orm.reads.renewing import found_over
+from sqlmodel_cache.orm.reads.storing import NO_SUCH_ROW, PATIENCE, settle
 from sqlmodel_cache.protocol import read
-from sqlmodel_cache.protocol.dating import read_by
 from sqlmodel_cache.protocol.ops import Get, Reply
 from sqlmodel_cache.transport.breaker import LeftAlone
 from sqlmodel_cache.transport.drive import ask
@@ -41,8 +39,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 
-PATIENCE = read.Patience()
-NO_SUCH_ROW = Row(b"", NEGATIVE, bytes(8))
 MARK = "__sqlmodel_cache__"  # on our function, and on whatever wraps it
 is_none = partial(is_, None)
 
@@ -228,7 +224,7 @@ def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
         return _judged(scope, entry, reply)
     if stores.local is not None and (near := stores.local.find(entry)) is not None:
         return _judged(scope, entry, near)
-    if scope.reader.ahead is not None:
+    if scope.reader.ahead is not None or scope.reader.stale_ttl:
         return _judged(scope, entry, bridge.run(stores, _get_entry(entry)))
     verify = partial(scope.reader.verify, entry)
     if scope.ttl:
@@ -239,7 +235,8 @@ def _read(scope: Scope, entry: Entry) -> tuple[object, read.Held | None]:
 def _judged(scope: Scope, entry: Entry, seen: Reply) -> tuple[object, read.Held | None]:
     found = scope.reader.read(entry, seen)
     if found is read.MISS:
-        return _pursue(scope, entry, seen)
+        found = found_over(scope, entry, seen)
+        return _pursue(scope, entry, seen) if found is read.MISS else (found, None)
     if scope.reader.ahead is not None and should_refresh(scope, seen):
         return _refresh(scope, entry, found, seen)
     return found, None
@@ -308,63 +305,3 @@ def hydrated(
     arrive(instance, place)
     complete(session, (Arrival(instance, hydrator),), place)
     return instance
-
-
-def settle(scope: Scope, held: read.Held, row: Row | None, since: float | None = None) -> bool:
-    """Fill a lease with `row`, or give it back if there is nothing to store. Never raises.
-
-    `since` is a moment of `clock.real()` before the lease was asked for; without it the entry is
-    not dated. Returns whether it was stored.
-    """
-    counters = scope.reader.counters
-    begun = clock.real()
-    try:
-        sealed = None if row is None else _seal(scope, held, row, since)
-        if sealed is None:
-            bridge.run(scope.cache.stores, read.abandon(held))
-        elif bridge.run(scope.cache.stores, read.fill(held, *sealed)):
-            counters.fills += 1
-            counters.time("fill", clock.real() - begun)
-            return True
-    except UnavailableError as error:
-        counters.errors += 1
-        logger.debug("a fill failed: %s", error, extra={"cache_model": counters.name})
-    return False
-
-
-def _seal(scope: Scope, held: read.Held, row: Row, since: float | None) -> tuple[bytes, int] | None:
-    """Return (envelope, milliseconds to live), None if this row must not be stored."""
-    config = scope.reader.plan.config
-    ttl = scope.ttl
-    if row is NO_SUCH_ROW:
-        # Of text the database may say "equal" where Python does not: an insert of 'BOB' would
-        # not reach what is remembered of 'bob'.
-        # And a subclass knows nothing of rows that are its siblings' or its base's.
-        plan = scope.reader.plan
-        knows = scope.reader.pk.safe_in_sql and plan.mapper is plan.root and scope.shard is None
-        ttl = config.negative_ttl or 0 if knows else 0
-    ttl = min(ttl, scope.cache.max_ttl)
-    if ttl == 0 or not scope.may_fill():
-        return None
-    life = ttl * 1000
-    if config.jitter:
-        life = max(1, round(life * (1 - config.jitter * random.random())))
-    stored_at, flags, payload = clock.now(), row.flags, row.payload
-    if scope.reader.pack is not None:
-        payload, packed = scope.reader.pack(payload)
-        flags |= packed
-    if held.at is not None and since is not None and not clock.frozen():
-        stored_at, flags = read_by(held.at, clock.real() - since) / 1e6, flags | DATED
-    try:
-        value = seal(
-            held.entry.value,
-            held.epoch,
-            row.fingerprint,
-            payload,
-            flags=flags,
-            stored_at=stored_at,
-            ttl=-(-life // 1000),
-        )
-    except Unstorable:
-        return None
-    return value, life

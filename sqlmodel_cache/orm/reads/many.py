@@ -22,9 +22,11 @@ from sqlmodel_cache.orm.operate.checking import compare
 from sqlmodel_cache.orm.reads.along import Arrival, bring_along
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
-from sqlmodel_cache.orm.reads.lookup import NO_SUCH_ROW, PATIENCE, settle, should_refresh
+from sqlmodel_cache.orm.reads.lookup import should_refresh
 from sqlmodel_cache.orm.reads.options import OURS
 from sqlmodel_cache.orm.reads.present import instances_of
+from sqlmodel_cache.orm.reads.renewing import found_over
+from sqlmodel_cache.orm.reads.storing import NO_SUCH_ROW, PATIENCE, settle
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany
 from sqlmodel_cache.transport.breaker import LeftAlone
@@ -202,6 +204,9 @@ def _look_up_all(
     for (pk, entry), reply in zip(entries.items(), replies, strict=True):
         found = scope.reader.read(entry, reply)
         outcome: read.Hit | read.Miss
+        if found is read.MISS and (over := found_over(scope, entry, reply)) is not read.MISS:
+            hits[pk] = over
+            continue
         if found is not read.MISS:
             if scope.reader.ahead is None or not should_refresh(scope, reply):
                 hits[pk] = found
