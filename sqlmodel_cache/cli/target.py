@@ -110,6 +110,9 @@ def configure(url: str | None, prefix: str | None) -> None:
         changes["transport"] = url
     if prefix:
         changes["key_prefix"] = prefix
+    # A command commits nothing, so it needs no kind of consistency; some models do.
+    if base is None:
+        changes["consistency"] = "eventual"
     made = Configuration(**changes) if base is None else replace(base, **changes)
     activation.activate(made)
     if not _state.active.stores.full or not _state.active.stores.blocks:
