@@ -33,10 +33,11 @@ def name(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name)
 def test_python_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """A page's Python blocks, in order, in one namespace; or program after program. And again."""
-    for source in 2 * runnable(page, request):
+    """A page's Python blocks, in order, in one namespace; or program after program. Each twice."""
+    for source in runnable(page, request):
         (tmp_path / page.name).write_text(source, "utf-8")
-        run_in(tmp_path, [*WARNINGS, page.name])
+        for _ in range(2):
+            run_in(tmp_path, [*WARNINGS, page.name])
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if "\ndef test_" in scripts(p)[0]], ids=name)
