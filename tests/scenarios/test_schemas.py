@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, ForeignKey, create_engine, delete, text, update
+from sqlalchemy import Connection, Engine, ForeignKey, create_engine, delete, event, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -249,3 +249,28 @@ def test_b24_a_connection_may_be_moved(tenants: Tenants) -> None:
             "one of 1",
             "one of 0",
         ]
+
+
+def test_b21_a_listener_that_writes_elsewhere(tenants: Tenants) -> None:
+    """New rows are named in the schema of the flush, whatever a listener's statement says."""
+    elsewhere = {"schema_translate_map": {None: tenants.names[1]}}
+
+    def on_insert(_mapper: Any, connection: Connection, _person: Person) -> None:
+        statement = update(Person).where(Person.id == 1).values(name="x")
+        connection.execute(statement, execution_options=elsewhere)
+
+    with tenants.at(0).begin() as connection:
+        sequence = f"{tenants.names[0]}.schemas_person_id_seq"
+        connection.execute(text("SELECT setval(:name, 100)"), {"name": sequence})
+    for pk in (101, 102):
+        assert tenants.read(0, pk=pk) is None
+        assert tenants.hit(0, pk=pk) is None
+    event.listen(Person, "after_insert", on_insert)
+    try:
+        with Session(tenants.at(0)) as session:
+            session.add_all([Person(name="new"), Person(name="new")])
+            session.commit()
+    finally:
+        event.remove(Person, "after_insert", on_insert)
+    assert [tenants.read(0, pk=pk).name for pk in (101, 102)] == ["new", "new"]
+    assert tenants.read(1).name == "x"

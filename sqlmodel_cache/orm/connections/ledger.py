@@ -37,7 +37,7 @@ class Ledger:
         namespaces: namespaces of the sessions that used this transaction, beside the default.
         early: fences already standing, because the driver commits each statement by itself.
         opened: a text BEGIN is in force, so that AUTOCOMMIT does not commit each statement.
-        translate: the schema_translate_map of the last statement that wrote.
+        translate: the schema_translate_map of the write that is being noted.
         publishing: a two-phase transaction is being committed, by statements that say so.
         begun_by: the savepoint that began the driver's transaction, whose release commits it.
         begun: who of `orm.snapshots` saw the first statement of this transaction; None: nobody.

@@ -222,7 +222,7 @@ def _name_rows(
 
 
 def _schema(root: Root, connection: Connection, ledger: Ledger) -> str:
-    """Return the prefix of keys of `root` under the map of the statement that ran last."""
+    """Return the prefix of keys of `root` in the schema that is being written to."""
     if not ledger.translate:
         return ""
     schema = schemas.prefix_of(root, ledger.translate, connection.dialect)
@@ -265,6 +265,8 @@ def _touch(mapper: Mapper[Any], connection: Connection, pk: Any, inserted: bool 
     ledger = ledger_of(connection) if roots else None
     if ledger is None or not ledger.wrote:
         return  # no statement was emitted: nothing changed
+    # Of the flush: somebody's listener may have executed another statement since.
+    ledger.translate = connection.get_execution_options().get(schemas.OPTION)
     for root in roots:
         _touch_under(root, connection, ledger, pk, inserted)
 
