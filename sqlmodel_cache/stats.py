@@ -14,6 +14,9 @@ _COUNTS: Final = (
     *("shadow_same", "shadow_different", "shadow_unsure", "verified", "inconsistent"),
 )
 
+# Misses that were timed before anybody is told what the cache saves: one alone proves nothing.
+_ENOUGH: Final = 20
+
 # A breaker of several processes is as bad as the worst of them.
 _WORST_FIRST: Final = ("open", "half-open", "closed")
 
@@ -77,17 +80,24 @@ class ModelStats:
         return None if saved is None else saved / self._judged() * 1e6
 
     @property
+    def settled(self) -> bool:
+        """Whether enough was timed for a verdict."""
+        return self._time("database").count >= _ENOUGH and self.saved_ms_per_1000 is not None
+
+    @property
     def verdict(self) -> str:
         """The line that decides whether a model should be cached."""
         saved = self.saved_ms_per_1000
-        if saved is None:
-            return "not known yet"
+        if saved is None or not self.settled:
+            timed = min(self._time("database").count, _ENOUGH)
+            return f"not known yet: {timed} of {_ENOUGH} misses were timed"
         return f"{'saves' if saved >= 0 else 'costs'} {abs(saved):,.0f} ms per 1,000 reads"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts, strings and numbers: for JSON, a route, a log."""
         plain = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
-        return plain | {"hit_rate": self.hit_rate, "saved_ms_per_1000": self.saved_ms_per_1000}
+        worked_out = ("hit_rate", "saved_ms_per_1000", "settled")
+        return plain | {name: getattr(self, name) for name in worked_out}
 
     def _judged(self) -> int:
         """Return the number of reads that `saved_seconds` is about."""

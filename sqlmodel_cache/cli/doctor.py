@@ -238,7 +238,7 @@ def _judge(name: str, model: ModelStats) -> Iterator[Finding]:
             "problem", f"{name}: {model.errors:,} errors", "see the log; look at the store"
         )
     saved = model.saved_ms_per_1000
-    if saved is not None and saved < 0 and model.reads >= ENOUGH:
+    if saved is not None and saved < 0 and model.settled and model.reads >= ENOUGH:
         yield Finding(
             "problem",
             f"{name}: {model.verdict}, hit rate {show.share(model.hit_rate)}",

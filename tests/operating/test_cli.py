@@ -482,7 +482,7 @@ def test_doctor_of_an_account_that_may_little(
         (
             ModelStats(
                 misses=100,
-                latencies={"miss": Latency(1, 0.02), "database": Latency(1, 0.01)},
+                latencies={"miss": Latency(20, 0.4), "database": Latency(20, 0.2)},
             ),
             "costs 10,000 ms per 1,000 reads",
         ),

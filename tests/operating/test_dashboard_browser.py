@@ -72,7 +72,7 @@ def test_what_somebody_sees(browser: Browser, tmp_path: Path, width: int, dark: 
         browser.wait("!document.getElementById('all').hidden")
         seen = browser.text()
         assert "97.5 %" in seen  # 39 of 40
-        assert "per 1,000 reads" in seen
+        assert "1 of 20 misses were timed" in seen
         assert "with_for_update" in seen
         assert "it takes a lock" in seen
         assert "Remedy: set it in the engine's URL" in seen

@@ -137,14 +137,14 @@ def test_durations_are_real_under_frozen_time(engine: Engine) -> None:
 
 
 def test_what_it_saves() -> None:
-    """Eight hits of 1 ms and two misses of 12 ms, where the database takes 10 ms: 68 of 100."""
+    """80 hits of 1 ms and 20 misses of 12 ms, where the database takes 10 ms: 680 of 1,000."""
     model = ModelStats(
-        hits=8,
-        misses=2,
+        hits=80,
+        misses=20,
         latencies={
             "hit": lasting(0.001),
-            "miss": lasting(0.012, 0.012),
-            "database": lasting(0.010, 0.010),
+            "miss": lasting(*20 * [0.012]),
+            "database": lasting(*20 * [0.010]),
         },
     )
     assert model.hit_rate == 0.8
@@ -155,29 +155,40 @@ def test_what_it_saves() -> None:
 def test_what_it_costs() -> None:
     """A model that is always written before it is read again loses, and the commits count."""
     model = ModelStats(
-        misses=2,
+        misses=20,
         latencies={
-            "miss": lasting(0.012, 0.012),
-            "database": lasting(0.010, 0.010),
-            "fence": lasting(0.001, 0.001),
-            "release": lasting(0.001, 0.001),
+            "miss": lasting(*20 * [0.012]),
+            "database": lasting(*20 * [0.010]),
+            "fence": lasting(*20 * [0.001]),
+            "release": lasting(*20 * [0.001]),
         },
     )
     assert model.verdict == "costs 4,000 ms per 1,000 reads"
 
 
 @pytest.mark.parametrize(
-    "model",
+    ("model", "timed"),
     [
-        ModelStats(),
-        ModelStats(hits=3),
-        ModelStats(hits=1, misses=1, latencies={"database": lasting(1), "miss": lasting(1)}),
+        (ModelStats(), 0),
+        (ModelStats(hits=3), 0),
+        (ModelStats(hits=1, misses=1, latencies={"database": lasting(1), "miss": lasting(1)}), 1),
     ],
     ids=["nothing", "no-database", "no-timed-hit"],
 )
-def test_what_is_not_known_is_not_claimed(model: ModelStats) -> None:
+def test_what_is_not_known_is_not_claimed(model: ModelStats, timed: int) -> None:
     """Without a measured part there is no verdict."""
-    assert (model.saved_ms_per_1000, model.verdict) == (None, "not known yet")
+    assert (model.saved_ms_per_1000, model.settled) == (None, False)
+    assert model.verdict == f"not known yet: {timed} of 20 misses were timed"
+
+
+def test_few_misses_are_no_verdict() -> None:
+    """A first miss, of a cold database perhaps, decides nothing; the number is there."""
+    slow = {"hit": lasting(0.001), "miss": lasting(*19 * [2.0]), "database": lasting(*19 * [1.0])}
+    model = ModelStats(hits=1, misses=19, latencies=slow)
+    assert model.saved_ms_per_1000 is not None
+    assert not model.settled
+    assert model.verdict == "not known yet: 19 of 20 misses were timed"
+    assert model.as_dict()["settled"] is False
 
 
 def test_the_total_judges_the_models_that_are_known() -> None:
