@@ -44,7 +44,8 @@ suites: $(VENV)/.test  ## SQLModel's own tests, without the cache and with every
 	@$(BIN)/python -m tests.suites
 
 docs: $(VENV)/.docs  ## the site, into site/index.html; every warning is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build && echo "site/index.html"
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs --quiet build && \
+		echo "site/index.html; with the search: $(BIN)/python -m http.server -d site"
 
 clean:  ## remove the virtual environments and everything generated
 	rm -rf .venv* build dist site *.egg-info .coverage* .hypothesis .pytest_cache .mypy_cache .ruff_cache
