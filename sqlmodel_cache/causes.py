@@ -87,5 +87,13 @@ CAUSES: Final[dict[Bypass, Cause]] = {
     Bypass.SAMPLE: Cause(
         "it was not one of the share of lookups that `sample` lets in", "raise sample"
     ),
-    Bypass.QUERY: Cause("cache=True on a select() that is not cached", "remove the option"),
+    Bypass.QUERY: Cause(
+        "a model or table of this select() does not cache queries",
+        'set CacheConfig(queries="asked") on each, or remove the option cache=True',
+    ),
+    Bypass.STATEMENT: Cause(
+        "it cannot be told what the result of this select() depends on, or it has options that"
+        " change its result",
+        "the log says at INFO which part; docs/queries.md has the list",
+    ),
 }

@@ -51,6 +51,12 @@ class CacheConfig:
         local_ttl: seconds for which each process may keep copies of rows of its own; None or 0
             keeps none. Needs `redis://...?local=10000` or a `TieredTransport`. Other processes'
             commits are then seen when their message arrives, at the latest after so long.
+        queries: "asked" caches results of a `select()` that says `cache=True`; True those of any
+            that does not say `cache=False`. Commits of the model then forget results, too, which
+            they must do in every process before any may read them. False: none are cached.
+        query_columns: attributes whose values tell results apart: `team_id == 3` is not forgotten
+            where only rows of other teams come and go. None: those with a foreign key, an index
+            or a unique constraint.
     """
 
     enabled: bool = True
@@ -66,6 +72,8 @@ class CacheConfig:
     stale_ttl: int | None = None
     compress: Packing | Literal[False] | None = None
     local_ttl: int | None = None
+    queries: bool | Literal["asked"] = False
+    query_columns: tuple[str, ...] | None = None
 
     def check(self, model: str) -> None:
         """Raise `ConfigurationError`, naming `model`, for the first value that cannot work."""
@@ -92,6 +100,16 @@ class CacheConfig:
             raise ConfigurationError(
                 f"{where}: unique={keys!r} is not valid; use a tuple of attribute names, or of"
                 ' tuples of them: unique=("email", ("org_id", "slug"))'
+            )
+        if type(self.queries) is not bool and self.queries != "asked":
+            raise ConfigurationError(
+                f'{where}: queries={self.queries!r} is not valid; use "asked", True or False'
+            )
+        columns: object = self.query_columns
+        if columns is not None and not (type(columns) is tuple and all(map(_is_name, columns))):
+            raise ConfigurationError(
+                f"{where}: query_columns={columns!r} is not valid; use a tuple of attribute names:"
+                ' query_columns=("team_id",)'
             )
         _check_choice(where, "mode", self.mode, (*MODES, None))
         for name in ("sample", "verify"):
@@ -198,10 +216,14 @@ def check_namespace_setting(where: str, value: object) -> None:
         )
 
 
+def _is_name(name: object) -> bool:
+    return type(name) is str and bool(name)
+
+
 def _names_attributes(key: object) -> bool:
     names = key if type(key) is tuple else (key,)
     distinct = len(set(names)) == len(names) > 0
-    return distinct and all(type(name) is str and name for name in names)
+    return distinct and all(map(_is_name, names))
 
 
 def _check_type(where: str, name: str, value: object, wanted: type, remedy: str) -> None:

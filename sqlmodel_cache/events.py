@@ -58,7 +58,8 @@ class Bypass(enum.StrEnum):
     SHADOW = "mode_shadow"  # it was in the store; the database answered, and was compared
     SWITCHED_OFF = "switched_off"  # SQLModelCache.switch_off(), in whatever process
     SAMPLE = "not_sampled"  # not one of the share that `sample` lets in
-    QUERY = "query_cache"  # cache=True on a select(): not cached yet
+    QUERY = "query_cache"  # cache=True on a select() of models whose queries are not cached
+    STATEMENT = "query_statement"  # of this SELECT it cannot be told what its result depends on
 
 
 # What is timed, by its key in `stats().latencies`.

@@ -21,7 +21,7 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import sessions
 from sqlmodel_cache.orm.cache import Cache
-from sqlmodel_cache.orm.model import capture, policy, uniques
+from sqlmodel_cache.orm.model import capture, conditions, policy, uniques
 from sqlmodel_cache.orm.model.tables import forget_table_map, table_map
 from sqlmodel_cache.orm.reads import ahead, lookup
 
@@ -129,6 +129,8 @@ def _on_configured_mapper(mapper: Mapper[Any], cls: type) -> None:
         config = policy.config_of(cls)
         if config is not None and config.unique:
             uniques.check(mapper, config)
+        if config is not None and config.query_columns:
+            conditions.check(mapper, config)
         configure_from_environment()
 
 

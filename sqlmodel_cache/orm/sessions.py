@@ -24,6 +24,7 @@ from sqlmodel_cache.orm.cache import Cache, namespace_for
 from sqlmodel_cache.orm.connections import snapshots, transactions
 from sqlmodel_cache.orm.connections.ledger import open_ledger
 from sqlmodel_cache.orm.model import capture
+from sqlmodel_cache.orm.model.conditions import forget_value_codecs
 from sqlmodel_cache.orm.model.keying import forget_codecs
 from sqlmodel_cache.orm.model.policy import check_all_with, compiled
 from sqlmodel_cache.orm.model.tables import forget_table_map
@@ -69,6 +70,7 @@ def _forget_compiled() -> None:
     capture.unwatch_loads()
     compiled.clear()
     forget_codecs()
+    forget_value_codecs()
     forget_table_map()
 
 

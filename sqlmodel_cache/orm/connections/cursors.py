@@ -87,4 +87,11 @@ def is_half_read(connection: Connection) -> bool:
     if reading is None or not reading.contexts:
         return False
     # A result without rows holds nothing, but SQLAlchemy never closes it either.
-    return any(context.cursor.description is not None for context in reading.forget_the_gone())
+    return any(map(_is_open, reading.forget_the_gone()))
+
+
+def _is_open(context: Any) -> bool:
+    try:
+        return context.cursor.description is not None
+    except AttributeError:  # one of an async driver's that streams has lost what it stood for
+        return False

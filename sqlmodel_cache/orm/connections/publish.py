@@ -15,6 +15,8 @@ from sqlmodel_cache.errors import FenceError, UnavailableError, UnsupportedError
 from sqlmodel_cache.events import Step, logger
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.model.tables import Root, table_map
+from sqlmodel_cache.orm.queries.old import resolved
+from sqlmodel_cache.orm.queries.stamps import is_stamp, queries_of
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.write import Outcome, Publication
 from sqlmodel_cache.transport.drive import ask
@@ -137,13 +139,24 @@ def _publishing(
 ) -> Publishing | None:
     entries = []
     shards: list[Shard] = []
+    told: dict[Root, list[str]] = {}
+    for root, pk in rows:
+        if root.stamped:
+            told.setdefault(root, []).append(pk)
     for namespace in cache.sites.of(dialect).namespaces | namespaces:
         for root, pk in rows:
-            entries.append(cache.keyspace(namespace, root.table, root.local_ttl).entry(pk))
+            if not root.stamped:
+                entries.append(cache.keyspace(namespace, root.table, root.local_ttl).entry(pk))
+        for root, texts in told.items():
+            keyspace = cache.keyspace(namespace, root.table, root.local_ttl)
+            entries += map(keyspace.entry, resolved(cache, dialect, namespace, root, texts))
         for root in tables:
             shards.extend(cache.keyspace(namespace, root.table, root.local_ttl).shards)
     counts: dict[str, int] = {}
-    for root in (*(root for root, _ in rows), *tables):
+    for root, pk in rows:
+        name = queries_of(root.name) if root.stamped and is_stamp(pk) else root.name
+        counts[name] = counts.get(name, 0) + 1
+    for root in tables:
         counts[root.name] = counts.get(root.name, 0) + 1
     if not entries and not shards:
         cache.lose(counts, "the namespace of this connection's database is not known")

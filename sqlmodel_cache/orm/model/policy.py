@@ -61,6 +61,8 @@ def cached(
     stale_ttl: int | None = ...,
     compress: Packing | Literal[False] | None = ...,
     local_ttl: int | None = ...,
+    queries: bool | Literal["asked"] = ...,
+    query_columns: tuple[str, ...] | None = ...,
 ) -> Callable[[C], C]: ...
 def cached(model: Any = None, /, **settings: Any) -> Any:
     """Opt a mapped class in: `@cached` or `@cached(ttl=300)`.

@@ -126,6 +126,7 @@ class Reader:
         self.dialect = dialect
         self.converter = converter
         self.pointers: dict[tuple[str, ...], Any] = {}  # by unique key, see orm/reads/pointers.py
+        self.questions: dict[Any, Any] = {}  # by statement, see orm/queries/questions.py
         self.conduct: Conduct | None = None
         beta = plan.config.refresh_ahead
         self.ahead = Ahead(beta, counters) if beta else None

@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from weakref import ref
 
 from sqlalchemy import Column, MetaData, Table, TableClause
 from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.model.conditions import Stamped, named_columns, stamped
 from sqlmodel_cache.orm.model.plan import root_of, unions
 from sqlmodel_cache.orm.model.policy import config_of, opted_in
 from sqlmodel_cache.orm.model.uniques import Unique, uniques_of
@@ -35,6 +37,14 @@ class Root:
     schemas: tuple[str | None, ...]  # those that its hierarchy's tables are declared in
     uniques: tuple[Unique, ...]  # by which rows of its hierarchy are looked up
     local_ttl: int  # the longest that a class of its hierarchy has; 0: nobody keeps copies
+    cls: ref[type]
+    # Its hierarchy's tables, if results of queries are cached: their writers send stamps.
+    stamped: tuple[Stamped, ...] = ()
+    unasked: bool = False  # all its classes cache queries that nobody asks for
+
+    def stamped_as(self, table: str) -> Stamped | None:
+        """Return the table of its hierarchy with this name, without schema."""
+        return next((each for each in self.stamped if each.table.name == table), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +191,9 @@ class TableMap:
             _schemas(family),
             _uniques(family),
             max((config.local_ttl or 0 for config in configs if config is not None), default=0),
+            ref(root_mapper.class_),
+            _stamped(family),
+            all(config is not None and config.queries is True for config in configs),
         )
         for each in dict.fromkeys(member for mapper in family for member in _lineage(mapper)):
             here = each.local_table
@@ -208,6 +221,24 @@ def _uniques(family: Iterable[Mapper[Any]]) -> tuple[Unique, ...]:
         for unique in () if config is None else uniques_of(mapper, config):
             found[unique.prefix] = unique
     return tuple(found.values())
+
+
+def _stamped(family: Iterable[Mapper[Any]]) -> tuple[Stamped, ...]:
+    """Return the tables of a hierarchy, each once; none if no class of it caches queries."""
+    members = [(mapper, config) for mapper in family if (config := config_of(mapper.class_))]
+    if not any(config.queries for _, config in members):
+        return ()
+    tables = dict.fromkeys(each.local_table for mapper, _ in members for each in _lineage(mapper))
+    named = {
+        column
+        for mapper, config in members
+        if config.query_columns is not None
+        for column in named_columns(mapper, config.query_columns)
+    }
+    own = any(config.query_columns is not None for _, config in members)
+    return tuple(
+        stamped(table, named if own else None) for table in tables if isinstance(table, Table)
+    )
 
 
 def _lineage(mapper: Mapper[Any]) -> Iterator[Mapper[Any]]:

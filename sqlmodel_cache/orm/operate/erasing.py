@@ -19,6 +19,7 @@ from sqlmodel_cache.keys import Entry, epochs, escape, row_in, shards_in, values
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.cache import Cache
 from sqlmodel_cache.orm.model.uniques import is_pointer
+from sqlmodel_cache.orm.queries.stamps import is_result
 from sqlmodel_cache.orm.writes.explicit import ain, places, roots_of
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import Steps, new_token
@@ -31,7 +32,8 @@ class Erasure:
     """What is to go from one cache: the values of some tables, or of some rows in them.
 
     A pointer of a unique key does not say by its key whose it is, so all of those go; and what
-    belongs to no one table goes with each.
+    belongs to no one table goes with each. So do results of queries, also those that are kept with
+    another table: a join may have put values of this one into them.
     """
 
     cache: Cache
@@ -45,7 +47,13 @@ class Erasure:
         chosen = []
         for key in batch:
             table, entry = row_in(key)
-            if entry is None or not (table in self.tables or table.startswith("!")):
+            if entry is None:
+                continue
+            if is_result(entry.pk):
+                chosen.append(key)
+                self.found.add(entry)
+                continue
+            if not (table in self.tables or table.startswith("!")):
                 continue
             if texts is None or entry.pk in texts or is_pointer(entry.pk) or table[0] == "!":
                 chosen.append(key)
@@ -60,8 +68,12 @@ class Erasure:
 
     def last(self) -> Steps[None]:
         """Take the leases of rows, and whatever was stored while others were removed."""
-        if self.rows is not None:
-            yield Release(new_token(), tuple(self.rows | self.found), ())
+        if self.rows is None:  # of its own tables the epochs are gone
+            rows = {entry for entry in self.found if is_result(entry.pk)}
+        else:
+            rows = self.rows | self.found
+        if rows:
+            yield Release(new_token(), tuple(rows), ())
 
 
 def purge(model: type, keys: tuple[Any, ...], bind: Any) -> int:

@@ -130,10 +130,14 @@ def handed_on(options: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in options.items() if name not in _OF_ONE_STATEMENT}
 
 
-def bring_along(scope: Scope, arrivals: Sequence[Arrival]) -> None:
-    """Load what a `get()` or `select()` by key would have loaded with what it found."""
+def bring_along(scope: Scope, arrivals: Sequence[Arrival], place: Place | None = None) -> None:
+    """Load what a `get()` or `select()` would have loaded with what it found, at `place`.
+
+    None: where they arrive without options.
+    """
     if arrivals:
-        complete(scope.session, arrivals, root_place(scope.reader.plan, NO_OPTIONS))
+        where = root_place(scope.reader.plan, NO_OPTIONS) if place is None else place
+        complete(scope.session, arrivals, where)
 
 
 def complete(session: Session, arrivals: Sequence[Arrival], place: Place) -> None:

@@ -46,7 +46,8 @@ class NotYetKnown(Exception):
 class Scope(msgspec.Struct, frozen=True):
     """Lookups of one model in one session may use the cache, as far as the session goes.
 
-    `ttl` is in seconds; 0 reads without filling. `schema` is what keys begin with. `watching` is
+    `ttl` is in seconds; 0 reads without filling. `schema` is what keys begin with, under the
+    schema_translate_map `translate`. `watching` is
     the reader where the database is to answer too, and both are to be compared. `began`: the
     session reads from a snapshot, which had not begun before then, by `clock.real()`; it may use
     only what `look` and `look_at_all` find.
@@ -62,6 +63,7 @@ class Scope(msgspec.Struct, frozen=True):
     watching: Watching | None = None
     shard: Any = None
     began: float | None = None
+    translate: Mapping[Any, Any] | None = None
 
     def at(self, pk: tuple[Any, ...]) -> Entry | Bypass:
         """Return the entry of one row, or why this row must come from the database."""
@@ -282,7 +284,9 @@ def _at_bind(
             watching = drawn if type(drawn) is Watching else None
     if watching is not None and began is not None:
         return Bypass.SNAPSHOT  # one thing at a time
-    return Scope(cache, session, reader, bind, ttl, ledger, schema, watching, None, began)
+    return Scope(
+        cache, session, reader, bind, ttl, ledger, schema, watching, None, began, translate or None
+    )
 
 
 def _draw(

@@ -5,7 +5,7 @@ listens, SQLAlchemy prepares each statement twice, which costs a get of an uncac
 (4 us, SQLite in memory, 2.0 and 2.1); these functions cost it less than 0.5 %. So our own hook is
 none of the foreign ones either, and what a listener of somebody's re-executes passes by.
 
-What is not ours (DML, text, columns, uncached entities) is told by the statement's class and its
+What is not ours (DML, text, Core, uncached entities) is told by the statement's class and its
 subject; then the call is SQLAlchemy's alone. The ORM's own loads carry load options of theirs:
 a get's SELECT is not looked up again here, a refresh or an expired attribute not at all.
 """
@@ -23,6 +23,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.model.plan import plan_of
+from sqlmodel_cache.orm.queries import answer as queries
 from sqlmodel_cache.orm.reads import selects
 
 # By class, not by `isinstance`: a user's own subclass may mean what nobody knows.
@@ -83,4 +84,7 @@ def _answer(
     plan = plan_of(subject.class_)
     if plan is None or _sqlalchemy.is_internal(how):
         return None
-    return selects.answer(execute, session, plan, statement, params, how)
+    which = selects.named(plan, statement, params)
+    if which is not None:
+        return selects.answer(execute, session, plan, which, statement, params, how)
+    return queries.answer(execute, session, plan, statement, params, how)

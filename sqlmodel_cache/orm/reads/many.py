@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.capture import capturing
 from sqlmodel_cache.orm.model.plan import plan_of
 from sqlmodel_cache.orm.operate.checking import compare
-from sqlmodel_cache.orm.reads.along import Arrival, bring_along
+from sqlmodel_cache.orm.reads.along import Arrival, Place, bring_along
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.lookup import should_refresh
@@ -28,7 +28,7 @@ from sqlmodel_cache.orm.reads.present import instances_of
 from sqlmodel_cache.orm.reads.renewing import found_over
 from sqlmodel_cache.orm.reads.storing import NO_SUCH_ROW, PATIENCE, settle
 from sqlmodel_cache.protocol import read
-from sqlmodel_cache.protocol.ops import GetMany
+from sqlmodel_cache.protocol.ops import GetMany, Reply
 from sqlmodel_cache.transport.breaker import LeftAlone
 
 if TYPE_CHECKING:
@@ -126,14 +126,29 @@ def check_async(name: str, session: object) -> None:
         )
 
 
+class Outdated(Exception):
+    """What the keys were found in no longer holds."""
+
+
+@dataclass(slots=True)
+class Beside:
+    """Entries that are read in the same moment as the rows, and what they must still be."""
+
+    entries: tuple[Entry, ...]
+    agrees: Callable[[Sequence[Reply]], bool]
+
+
 def from_cache(
     scope: Scope,
     wanted: list[_Pk],
     ask: Callable[[list[_Pk]], dict[_Pk, Any]],
+    beside: Beside | None = None,
+    place: Place | None = None,
 ) -> tuple[dict[_Pk, Any], int]:
     """Return instances by primary key, from the cache or by one `ask`; and how many were stored.
 
-    None for "no such row".
+    None for "no such row". `place`, if given, is where the instances arrive. Raises Outdated,
+    before anything is made, if what lies `beside` does not agree.
     """
     entries: dict[_Pk, Entry] = {}
     counters = scope.reader.counters
@@ -149,7 +164,7 @@ def from_cache(
     begun = clock.real()
     try:
         if entries:
-            hits, held = bridge.run(scope.cache.stores, _look_up_all(scope, entries))
+            hits, held = bridge.run(scope.cache.stores, _look_up_all(scope, entries, beside))
             missed = len(entries) - len(hits)
             if begun >= scope.cache.switch.due:
                 scope.cache.switch.look()
@@ -165,10 +180,10 @@ def from_cache(
         for _ in checked:
             watching.count_found(begun, len(checked))
     arrivals: list[Arrival] = []
-    found = instances_of(scope, hits, arrivals)
+    found = instances_of(scope, hits, arrivals, place)
     counters.hit_together(begun, len(hits))
     counters.misses += missed
-    bring_along(scope, arrivals)
+    bring_along(scope, arrivals, place)
     filled = 0
     missing = [pk for pk in wanted if pk not in found]
     if missing:
@@ -193,12 +208,16 @@ def from_cache(
 
 
 def _look_up_all(
-    scope: Scope, entries: dict[_Pk, Entry]
+    scope: Scope, entries: dict[_Pk, Entry], beside: Beside | None = None
 ) -> read.Steps[tuple[dict[_Pk, object], dict[_Pk, read.Held]]]:
-    """Return what was found, and the leases to fill some of the rest with."""
+    """Return what was found, and the leases to fill some of the rest with. Raises Outdated."""
     if scope.began is not None:
         return (yield from scope.look_at_all(entries)), {}
-    replies = yield GetMany(tuple(entries.values()))
+    also = () if beside is None else beside.entries  # last: they vouch for what was read before
+    replies = yield GetMany((*entries.values(), *also))
+    if beside is not None and not beside.agrees(replies[len(entries) :]):
+        raise Outdated
+    del replies[len(entries) :]
     hits: dict[_Pk, object] = {}
     held: dict[_Pk, read.Held] = {}
     for (pk, entry), reply in zip(entries.items(), replies, strict=True):
@@ -226,16 +245,24 @@ def _look_up_all(
 
 
 def query(
-    session: Session, model: type[Any], keys: Sequence[_Pk], *, autoflush: bool = True
+    session: Session,
+    model: type[Any],
+    keys: Sequence[_Pk],
+    *,
+    autoflush: bool = True,
+    load_options: Sequence[Any] = (),
 ) -> dict[_Pk, Any]:
-    """Load rows by primary key, past the cache, in one SELECT."""
+    """Load rows by primary key, past the cache, in one SELECT with these loader options."""
     columns = inspect(model).primary_key
     if len(columns) == 1:
         where = columns[0].in_([pk[0] for pk in keys])
     else:
         where = tuple_(*columns).in_(keys)
     options = OURS if autoflush else {**OURS, "autoflush": False}
-    rows = session.execute(select(model).where(where), execution_options=options)
+    statement = select(model).where(where)
+    if load_options:
+        statement = statement.options(*load_options)
+    rows = session.execute(statement, execution_options=options)
     found = by_identity(rows.unique().scalars())
     if not found.keys() <= set(keys):
         # The database calls equal what Python does not: a collation, a coerced type.

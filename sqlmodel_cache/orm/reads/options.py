@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlmodel_cache.config import check_seconds
 from sqlmodel_cache.errors import ConfigurationError
+from sqlmodel_cache.orm._sqlalchemy import PREBUFFERED
 
 # Every execution option of ours. What is nearly one of them is taken for a slip; other names that
 # begin with `cache_` belong to others (`cache_key`, `cache_region` of SQLAlchemy's own recipes).
@@ -20,7 +21,19 @@ _NEAR: Final = 0.85  # difflib's ratio: a letter or so in ten
 # On the SELECT of a miss: answered by key already, and no query that somebody wants cached.
 OURS: Final[Mapping[str, Any]] = {"sqlmodel_cache_by_key": True}
 
+# Options that make no other query of a statement; with any other it is left alone. One that
+# declares what a statement writes makes it a write.
+HARMLESS: Final = frozenset({*KNOWN, "autoflush", "prebuffer_rows"}) - {"cache_invalidates"}
+
 bypassing: ContextVar[bool] = ContextVar("sqlmodel_cache_bypassing", default=False)
+
+
+def buffered(how: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments with which the statement of a miss is run."""
+    given = {**(how.get("execution_options") or {}), **PREBUFFERED, **OURS}
+    if not options.get("autoflush", True):
+        given["autoflush"] = False
+    return {**how, "execution_options": given}
 
 
 @contextmanager

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
+import msgspec
 from sqlalchemy import Result, inspect
 from sqlalchemy.orm import Mapper, Session
 
@@ -29,7 +30,7 @@ from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
 from sqlmodel_cache.orm.reads.identity import identity
 from sqlmodel_cache.orm.reads.lookup import look_up
 from sqlmodel_cache.orm.reads.many import by_identity, from_cache, query
-from sqlmodel_cache.orm.reads.options import KNOWN, OURS, check_names
+from sqlmodel_cache.orm.reads.options import HARMLESS, buffered, check_names
 from sqlmodel_cache.orm.reads.pinned import Pins, Values, pinned
 from sqlmodel_cache.orm.reads.pointers import Pointers, look_up_unique
 from sqlmodel_cache.orm.reads.present import AGAIN, instance_of
@@ -39,25 +40,20 @@ if TYPE_CHECKING:
     from sqlmodel_cache.orm.model.reader import Reader
     from sqlmodel_cache.orm.model.uniques import Unique
 
-# Options that make no other query of a statement; with any other it is left alone. One that
-# declares what a statement writes makes it a write.
-_HARMLESS: Final = frozenset({*KNOWN, "autoflush", "prebuffer_rows"}) - {"cache_invalidates"}
-
 _metadata: WeakKeyDictionary[Mapper[Any], Any] = WeakKeyDictionary()
 
 
-def answer(
-    execute: Callable[..., Result[Any]],
-    session: Session,
-    plan: Plan,
-    statement: Any,
-    params: Any,
-    how: dict[str, Any],
-) -> Result[Any] | None:
-    """Return the answer to a select by key, None if it is not one or not for the cache.
+class Named(msgspec.Struct, frozen=True):
+    """The rows that a statement names: by primary key, or by values of one unique key."""
 
-    `execute` is SQLAlchemy's own, for misses; `params` and `how` are what `Session.execute` got.
-    """
+    keys: list[Values] | None
+    unique: Unique | None
+    values: list[Values]
+    rows: list[Values]  # as the statement has them
+
+
+def named(plan: Plan, statement: Any, params: Any) -> Named | None:
+    """Return what a select by key names, None for any other statement."""
     pins = pinned(statement, plan.mapper, params)
     if pins is None:
         return None
@@ -66,6 +62,22 @@ def answer(
     values = None if unique is None else pins.by(unique.attributes)
     if keys is None and values is None:
         return None
+    return Named(keys, unique, values or [], pins.rows)
+
+
+def answer(
+    execute: Callable[..., Result[Any]],
+    session: Session,
+    plan: Plan,
+    which: Named,
+    statement: Any,
+    params: Any,
+    how: dict[str, Any],
+) -> Result[Any] | None:
+    """Return the answer to a select by key, None if the cache has no say in it.
+
+    `execute` is SQLAlchemy's own, for misses; `params` and `how` are what `Session.execute` got.
+    """
     if plan.joins_collections:
         return None  # its result insists on `unique()`, which one of ours would not
     options = _options(session, statement, how.get("execution_options"))
@@ -75,18 +87,19 @@ def answer(
     cache = cache_of(binding)
     if cache is None:
         return None
+    keys = which.keys
     by_key = keys is not None
     scope = decide(cache, binding, session, plan, options, how, snapshot_hits=by_key)
     if type(scope) is not Scope:
         assert isinstance(scope, Bypass)
-        for _ in keys or pins.rows:
+        for _ in keys or which.rows:
             cache.tally.for_model(plan.name).bypass(scope)
         return None
-    load = partial(execute, session, statement, params, **_buffered(how, options))
-    if unique is not None and values is not None:
-        pointers = _pointers(scope.reader, unique)
-        made_of = partial(_sqlalchemy.entity_result, _metadata_of(scope))
-        return look_up_unique(scope, pointers, values[0], load, made_of)
+    load = partial(execute, session, statement, params, **buffered(how, options))
+    if which.unique is not None:
+        pointers = _pointers(scope.reader, which.unique)
+        made_of = partial(_sqlalchemy.entity_result, metadata_of(scope))
+        return look_up_unique(scope, pointers, which.values[0], load, made_of)
     assert keys is not None
     if len(keys) == 1:
         return _one(scope, keys[0], load)
@@ -117,15 +130,7 @@ def _options(session: Session, statement: Any, given: Any) -> Mapping[str, Any] 
         return NO_OPTIONS
     options = {**said, **(given or NO_OPTIONS)}
     check_names(options)
-    return options if {*options, *(own or ())} <= _HARMLESS else None
-
-
-def _buffered(how: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments with which a miss is run."""
-    given = {**(how.get("execution_options") or NO_OPTIONS), **_sqlalchemy.PREBUFFERED, **OURS}
-    if not options.get("autoflush", True):
-        given["autoflush"] = False
-    return {**how, "execution_options": given}
+    return options if {*options, *(own or ())} <= HARMLESS else None
 
 
 def _one(scope: Scope, pk: Values, load: Callable[[], Result[Any]]) -> Result[Any] | None:
@@ -134,7 +139,7 @@ def _one(scope: Scope, pk: Values, load: Callable[[], Result[Any]]) -> Result[An
         assert isinstance(entry, Bypass)
         scope.reader.counters.bypass(entry)
         return None
-    metadata = _metadata_of(scope)
+    metadata = metadata_of(scope)
 
     def result_of(session: Session, found: object, load: Callable[[], Any]) -> Any:
         arrivals: list[Arrival] = []
@@ -173,10 +178,11 @@ def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) 
         instances.sort(key=lambda each: inspect(each).identity)
     except TypeError:
         pass  # keys without an order: as they were asked for
-    return _sqlalchemy.entity_result(_metadata_of(scope), instances)
+    return _sqlalchemy.entity_result(metadata_of(scope), instances)
 
 
-def _metadata_of(scope: Scope) -> Any:
+def metadata_of(scope: Scope) -> Any:
+    """Return what a result of instances of the scope's model knows of them."""
     mapper = scope.reader.plan.mapper
     try:
         return _metadata[mapper]

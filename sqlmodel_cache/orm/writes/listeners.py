@@ -39,6 +39,7 @@ from sqlmodel_cache.orm.writes.affected import affected_keys
 from sqlmodel_cache.orm.writes.appearing import touch_appearing
 from sqlmodel_cache.orm.writes.named import OPTION
 from sqlmodel_cache.orm.writes.rows import keys_of
+from sqlmodel_cache.orm.writes.stamping import touch_stamps
 from sqlmodel_cache.orm.writes.statements import Hit, analyse, is_opaque
 from sqlmodel_cache.orm.writes.texts import (
     on_declared,
@@ -117,8 +118,8 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
             cache.tally.unattributed.bypass(Bypass.QUERY)
         warn_once(
             "query",
-            "execution option cache=True on a select(): queries are not cached yet; this one and"
-            " those after it go to the database",
+            "execution option cache=True on what is no select() of a cached model (a union, an"
+            " alias, a table): this one and those after it go to the database",
         )
     elif not sets:
         setattr(compiled, _HARMLESS, statement)
@@ -159,6 +160,17 @@ def _on_dml(compiled: Any, context: Any) -> None:
             schema = _schema(root, connection, ledger)
             dialect = connection.dialect
             touch_appearing(root, hit.appearing, parameters, ledger, dialect, schema)
+        if root.stamped:
+            touch_stamps(
+                hit,
+                compiled,
+                parameters,
+                ledger,
+                connection.dialect,
+                _schema(root, connection, ledger),
+                from_orm=from_orm,
+                itself=itself,
+            )
         for values in parameters:
             if not _touch_rows(connection, ledger, hit, compiled, values, from_orm):
                 ledger.frames.touch_table(root.table)

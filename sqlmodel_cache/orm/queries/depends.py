@@ -1,0 +1,191 @@
+"""What a query's result depends on, worked out once per statement's form.
+
+A row that comes, goes or changes matters through the columns that the SQL uses, and by being
+there. Of the latter a condition tells more: where every row of a table that takes part must have
+`team_id = 3`, rows of other teams may come and go. That is read off the WHERE, for tables that
+stand in the FROM once, plainly, with no outer join about; everywhere else a query depends on all
+rows of the table that come and go.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import BindParameter, Column, Table
+from sqlalchemy.sql import operators
+from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Grouping, Null
+
+from sqlmodel_cache.orm import _compiling
+from sqlmodel_cache.orm.model.conditions import Stamped, value_codecs
+from sqlmodel_cache.orm.model.tables import Root, TableMap
+from sqlmodel_cache.orm.queries import stamps
+
+VALUES_AT_MOST: Final = 16  # of one query; beyond, it depends on all rows that come and go
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One condition: a column has the value, or one of the values, of a parameter; or is NULL."""
+
+    column: str
+    parameter: str | None
+    several: bool = False
+
+
+class Need(msgspec.Struct, frozen=True):
+    """What a query needs of one table.
+
+    `columns` are all that it uses. `choices` are conditions of which each row has one, or None;
+    `besides` the columns that it uses otherwise.
+    """
+
+    root: Root
+    where: Stamped
+    columns: frozenset[str]
+    choices: tuple[Choice, ...] | None = None
+    besides: frozenset[str] = frozenset()
+
+    def all(self) -> list[str]:
+        """Return the stamps of whatever a transaction can touch that matters here."""
+        name = self.where.table.name
+        return [stamps.rows(name), *(stamps.column(name, each) for each in sorted(self.columns))]
+
+    def stamps(self, values: Mapping[str, Any], codecs: Mapping[str, Any]) -> list[str]:
+        """Return the stamps of this table under these parameters."""
+        fine = None if self.choices is None else self._of_values(self.choices, values, codecs)
+        return self.all() if fine is None else fine
+
+    def _of_values(
+        self, choices: Sequence[Choice], values: Mapping[str, Any], codecs: Mapping[str, Any]
+    ) -> list[str] | None:
+        name = self.where.table.name
+        found: dict[str, None] = {}
+        for choice in choices:
+            if choice.parameter is None:
+                found[stamps.value(name, choice.column, stamps.NULL)] = None
+                continue
+            given = values[choice.parameter]
+            for value in given if choice.several else (given,):
+                text = codecs[choice.column].encode((value,))
+                if text is None:
+                    return None
+                found[stamps.value(name, choice.column, text)] = None
+        if len(found) > VALUES_AT_MOST:
+            return None
+        unknown = {stamps.unknown(name, choice.column): None for choice in choices}
+        return [*found, *unknown, *(stamps.column(name, each) for each in sorted(self.besides))]
+
+
+class Unstamped(Exception):
+    """A table's writers send no stamps; the argument says which table."""
+
+
+def needs_of(
+    statement: Any, rendered: _compiling.Rendered, tables: TableMap, dialect: Any, *, entity: bool
+) -> tuple[Need, ...]:
+    """Return what a statement needs of each of its tables, in the order of its FROM.
+
+    `entity`: its select list is of rows that are looked up one by one. Raises Unstamped.
+    """
+    used = Counter(rendered.columns)
+    if not entity:
+        used.update(rendered.listed)
+    needs = []
+    for table in rendered.tables:
+        root, where = stamped_root(table, tables)
+        columns = frozenset(name for (other, name) in used if other is table)
+        need = Need(root, where, columns)
+        if rendered.tables[table] == 1 and table in rendered.single and not rendered.outer:
+            need = _refined(need, statement, rendered, dialect, used)
+        needs.append(need)
+    return tuple(needs)
+
+
+def stamped_root(table: Table, tables: TableMap) -> tuple[Root, Stamped]:
+    """Return a root whose stamps tell of a table. Raises Unstamped if none does."""
+    targets = sorted(tables.targets(table), key=lambda target: target.root.table)
+    for target in targets:
+        for where in target.root.stamped:
+            if where.table is table:
+                return target.root, where
+    raise Unstamped(table.fullname)
+
+
+def _refined(
+    need: Need,
+    statement: Any,
+    rendered: _compiling.Rendered,
+    dialect: Any,
+    used: Counter[_compiling.Place],
+) -> Need:
+    table = need.where.table
+    finder = _Finder(table, frozenset(value_codecs(need.where, dialect)), rendered)
+    choices = None if statement.whereclause is None else finder.choices(statement.whereclause)
+    if choices is None:
+        return need
+    mine = Counter(choice.column for choice in choices)
+    besides = frozenset(name for name in need.columns if used[table, name] > mine[name])
+    return Need(need.root, need.where, need.columns, choices, besides)
+
+
+class _Finder:
+    """Conditions on one table's columns in a WHERE."""
+
+    def __init__(
+        self, table: Table, columns: frozenset[str], rendered: _compiling.Rendered
+    ) -> None:
+        self._table = table
+        self._columns = columns
+        self._rendered = rendered
+
+    def choices(self, clause: Any) -> tuple[Choice, ...] | None:
+        """Return conditions of which each row that satisfies `clause` has one, None for none."""
+        if isinstance(clause, Grouping):
+            return self.choices(clause.element)
+        if isinstance(clause, BooleanClauseList):
+            parts = [self.choices(part) for part in clause.clauses]
+            if clause.operator is operators.and_:
+                return min((part for part in parts if part is not None), key=_width, default=None)
+            if clause.operator is operators.or_ and None not in parts:
+                return tuple(choice for part in parts for choice in part or ())
+            return None
+        return self._of_one(clause) if isinstance(clause, BinaryExpression) else None
+
+    def _of_one(self, clause: BinaryExpression[Any]) -> tuple[Choice, ...] | None:
+        if clause.operator is operators.eq:
+            sides = ((clause.left, clause.right), (clause.right, clause.left))
+        else:
+            sides = ((clause.left, clause.right),)  # type: ignore[assignment]
+        for left, right in sides:
+            name = self._column(left)
+            if name is None:
+                continue
+            if clause.operator is operators.is_ and isinstance(right, Null):
+                return (Choice(name, None),)
+            if not isinstance(right, BindParameter) or right.type is not left.type:
+                continue
+            several = clause.operator is operators.in_op
+            if clause.operator is not operators.eq and not several:
+                continue
+            parameter = self._rendered.name_of(right)
+            if parameter is not None and bool(right.expanding) is several:
+                return (Choice(name, parameter, several),)
+        return None
+
+    def _column(self, column: Any) -> str | None:
+        place = _compiling.plain(column) if isinstance(column, Column) else None
+        if place is None or place[0] is not self._table or place[1] not in self._columns:
+            return None
+        return place[1]
+
+
+def _width(choices: Sequence[Choice]) -> tuple[int, int]:
+    """Order conditions: one value before NULL before a list of them, few before many."""
+    return (sum(2 if c.several else 1 for c in choices), sum(c.parameter is None for c in choices))
+
+
+def tables_in(needs: Sequence[Need]) -> Iterator[str]:
+    """Yield the names of the tables, for messages."""
+    return (need.where.table.fullname for need in needs)

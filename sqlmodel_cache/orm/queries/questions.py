@@ -1,0 +1,178 @@
+"""A SELECT as a question: what it depends on, what its result is called and looks like.
+
+Worked out once per form, which is SQLAlchemy's own cache key; a call only brings parameters. The
+name of a result is made of the SQL, so that all processes call it alike, and of the parameters,
+each with its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+from sqlalchemy.exc import SQLAlchemyError
+
+from sqlmodel_cache.codec import ColumnSpec, RowCodec, Unstorable
+from sqlmodel_cache.codec.generic import dump
+from sqlmodel_cache.events import Bypass, logger
+from sqlmodel_cache.orm import _compiling, schemas
+from sqlmodel_cache.orm.model.conditions import value_codecs
+from sqlmodel_cache.orm.model.plan import plan_of
+from sqlmodel_cache.orm.model.tables import TableMap, table_map
+from sqlmodel_cache.orm.queries import stamps
+from sqlmodel_cache.orm.queries.depends import Need, Unstamped, needs_of
+from sqlmodel_cache.orm.queries.results import Asked
+
+if TYPE_CHECKING:
+    from sqlmodel_cache.orm.model.reader import Reader
+    from sqlmodel_cache.orm.reads.decide import Scope
+
+_FORMS_AT_MOST: Final = 200  # of one model
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Question:
+    """One form of a SELECT of one model. `refused`: why its results are never cached.
+
+    `entity`: its result is of instances of the model; otherwise `metadata` is that of its rows.
+    `unasked`: all its tables' models cache queries that nobody asks for.
+    """
+
+    def __init__(self, reader: Reader, statement: Any, key: Any, tables: TableMap) -> None:
+        self.tables = tables
+        self.refused: Bypass | None = None
+        self.why = ""
+        self.entity = False
+        self.metadata: Any = None
+        self.unasked = False
+        self.needs: tuple[Need, ...] = ()
+        rendered = self._rendered = _compiling.render(statement, reader.dialect, key)
+        if rendered.why is not None:
+            self._refuse(Bypass.STATEMENT, rendered.why)
+            return
+        entities = rendered.entities()
+        self.entity = len(entities) == 1 and entities[0].mapper is reader.plan.mapper
+        why = ""
+        if self.entity and entities[0].extra != (reader.plan.mapper.class_,):
+            why = "it selects an alias of a model"
+        elif not self.entity and any(each.mapper is not None for each in entities):
+            why = "it selects models together with others or columns"
+        elif self.entity and reader.plan.joins_collections:
+            why = "its rows join collections"
+        if why:
+            self._refuse(Bypass.STATEMENT, why)
+            return
+        try:
+            self.needs = needs_of(statement, rendered, tables, reader.dialect, entity=self.entity)
+        except Unstamped as error:
+            self._refuse(
+                Bypass.QUERY, f"nobody tells of changes in {error}: no model of it caches queries"
+            )
+            return
+        self.codec = _codec(reader, entities, entity=self.entity)
+        if not self.needs or self.codec.unstorable:
+            self._refuse(Bypass.STATEMENT, "its values cannot be stored")
+            return
+        self.unasked = all(need.root.unasked for need in self.needs)
+        self.codecs = [value_codecs(need.where, reader.dialect) for need in self.needs]
+        if not self.entity:
+            self.metadata = _compiling.rows_metadata(entities)
+        said = rendered.text, sorted(rendered.types().items()), self.codec.fingerprint
+        self._prefix = repr(said).encode()
+
+    def ask(self, scope: Scope, key: Any, params: Any) -> Asked | Bypass:
+        """Return where the result of this call lies, or why it must come from the database."""
+        try:
+            values = self._rendered.values(key, params)
+            text = self._name(values)
+        except (SQLAlchemyError, Unstorable):  # the database has better words for what is missing
+            return Bypass.KEY
+        cache, namespace = scope.cache, scope.reader.keyspace.namespace
+        found = []
+        for need, codecs in zip(self.needs, self.codecs, strict=True):
+            if need.root is not scope.reader.root and (reason := _left_out(scope, need)):
+                return reason
+            schema = schemas.prefix_of(need.root, scope.translate, scope.reader.dialect)
+            if scope.ledger is not None:
+                table = need.root.table
+                if any(scope.ledger.may_differ(table, schema + each) for each in need.all()):
+                    return Bypass.TOUCHED
+            keyspace = cache.keyspace(namespace, need.root.table)
+            found += [keyspace.entry(schema + each) for each in need.stamps(values, codecs)]
+        backlog = cache.backlog
+        if backlog.releases and any(map(backlog.holds, found)):
+            return Bypass.QUEUED
+        own = cache.keyspace(namespace, self.needs[0].root.table)
+        entry = own.entry(scope.schema + stamps.result(text))
+        return Asked(entry, found, self.codec, cache.max_ttl)
+
+    def _name(self, values: Mapping[str, Any]) -> str:
+        """Return the digest of this form under these parameters. Raises Unstorable."""
+        told = [(name, _dumped(values[name])) for name in sorted(values)]
+        try:
+            return blake2b(self._prefix + _encode(told), digest_size=20).hexdigest()
+        except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:
+            raise Unstorable("a parameter has no name") from error
+
+    def _refuse(self, reason: Bypass, why: str) -> None:
+        self.refused, self.why = reason, why
+
+
+def _left_out(scope: Scope, need: Need) -> Bypass | None:
+    """Return why another model of the query keeps out of the cache, None if it does not."""
+    cls = need.root.cls()
+    plan = None if cls is None else plan_of(cls)
+    if plan is None:
+        return None
+    if plan.blocked is Bypass.MODEL_OFF:
+        return plan.blocked
+    site = scope.cache.sites.of(scope.reader.dialect)
+    conduct = site.reader(scope.reader.keyspace.namespace, plan).conduct
+    if conduct is None:
+        return None
+    return conduct.bypass or (Bypass.SHADOW if conduct.shadow else None)
+
+
+def _dumped(value: Any) -> Any:
+    """Return a parameter with the name of its type, as True and 1 are equal but not alike."""
+    if isinstance(value, list | tuple):
+        return ["[", *map(_dumped, value)]
+    return [type(value).__name__, dump(value)]
+
+
+def _codec(reader: Reader, entities: list[_compiling.Entity], *, entity: bool) -> RowCodec:
+    plan = reader.plan
+    if entity:
+        columns = [
+            ColumnSpec(name, column.type)
+            for name, column in zip(plan.key, plan.mapper.primary_key, strict=True)
+        ]
+        return RowCodec(columns, reader.dialect, reader.converter, identity=f"{plan.table}~keys")
+    specs = [ColumnSpec(str(n), each.type) for n, each in enumerate(entities)]
+    return RowCodec(specs, reader.dialect, reader.converter, identity="~rows")
+
+
+def question_of(reader: Reader, statement: Any, key: Any) -> Question:
+    """Return the question that a statement of this form is, worked out the first time."""
+    known: dict[Any, Question] = reader.questions
+    tables = table_map()
+    try:
+        found = known[key.key]
+        if found.tables is tables:
+            return found
+    except KeyError:
+        pass
+    made = Question(reader, statement, key, tables)
+    if made.refused is not None:
+        logger.info(
+            "%s: a query is not cached, as %s",
+            reader.plan.name,
+            made.why,
+            extra={"cache_model": reader.plan.name, "cache_reason": made.refused.value},
+        )
+    while len(known) >= _FORMS_AT_MOST:
+        known.pop(next(iter(known), None), None)
+    known[key.key] = made
+    return made

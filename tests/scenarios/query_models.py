@@ -1,0 +1,102 @@
+"""The models of cached queries; tables begin with `scenario_q`."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import JSON, ForeignKey, MetaData, Numeric, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from sqlmodel_cache import cached
+
+
+class Base(DeclarativeBase):
+    """Base of all of them."""
+
+    metadata = MetaData()
+
+
+@cached(queries=True)
+class Squad(Base):
+    """What heroes belong to; cached without being asked."""
+
+    __tablename__ = "scenario_qsquad"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(String(100))
+
+
+@cached(queries=True)
+class Agent(Base):
+    """Somebody in a squad."""
+
+    __tablename__ = "scenario_qagent"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    squad_id: Mapped[int | None] = mapped_column(ForeignKey("scenario_qsquad.id"))
+    name: Mapped[str] = mapped_column(String(100))
+    rank: Mapped[int] = mapped_column(default=0)
+    squad: Mapped[Squad | None] = relationship(Squad)
+
+
+@cached(queries="asked")
+class Fact(Base):
+    """Values of many types; cached where somebody asks."""
+
+    __tablename__ = "scenario_qfact"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    batch: Mapped[int] = mapped_column(index=True)
+    price: Mapped[Decimal] = mapped_column(Numeric(10, 2))
+    moment: Mapped[dt.datetime]
+    day: Mapped[dt.date]
+    told: Mapped[bool]
+    ratio: Mapped[float]
+    note: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+@cached
+class Loner(Base):
+    """Cached rows, but no queries."""
+
+    __tablename__ = "scenario_qloner"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    squad_id: Mapped[int | None]
+    name: Mapped[str] = mapped_column(String(100))
+
+
+@cached(queries=True)
+class Staff(Base):
+    """A hierarchy in one table."""
+
+    __tablename__ = "scenario_qstaff"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    name: Mapped[str] = mapped_column(String(100))
+    batch: Mapped[int] = mapped_column(index=True)
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "staff"}
+
+
+class Boss(Staff):
+    """One of its classes."""
+
+    __mapper_args__ = {"polymorphic_identity": "boss"}
+
+
+@cached(queries=True)
+class Vehicle(Base):
+    """A hierarchy in two tables."""
+
+    __tablename__ = "scenario_qvehicle"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    batch: Mapped[int] = mapped_column(index=True)
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "vehicle"}
+
+
+class Truck(Vehicle):
+    """One of its classes."""
+
+    __tablename__ = "scenario_qtruck"
+    id: Mapped[int] = mapped_column(ForeignKey("scenario_qvehicle.id"), primary_key=True)
+    load: Mapped[int] = mapped_column(index=True)
+    __mapper_args__ = {"polymorphic_identity": "truck"}
