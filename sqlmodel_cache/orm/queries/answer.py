@@ -30,10 +30,10 @@ from sqlmodel_cache.orm.queries.results import Asked, look_up, still_holds
 from sqlmodel_cache.orm.queries.stamps import queries_of
 from sqlmodel_cache.orm.reads.along import Place, root_place
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
-from sqlmodel_cache.orm.reads.lookup import PATIENCE, settle
 from sqlmodel_cache.orm.reads.many import Beside, Outdated, from_cache, query
 from sqlmodel_cache.orm.reads.options import HARMLESS, OURS, buffered
 from sqlmodel_cache.orm.reads.selects import metadata_of
+from sqlmodel_cache.orm.reads.storing import PATIENCE, settle
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.transport.breaker import LeftAlone
 
