@@ -36,6 +36,26 @@ def first_column(heading: str, text: str = CONFIGURATION) -> list[str]:
     return [name for row in _ROW.finditer(section) for name in _QUOTED.findall(row["first"])]
 
 
+def test_the_glance_has_every_setting_where_it_can_be_made() -> None:
+    """A column for each place; the tables below it, which are compared with the code, say what."""
+    section = CONFIGURATION.partition("\n## Everything at a glance\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| ")][1:]
+    columns = [
+        [name for cell in column for name in _QUOTED.findall(cell)]
+        for column in zip(*rows, strict=True)
+    ]
+    places = [
+        "`SQLModelCache.configure(transport, ...)`",
+        "`CacheConfig`",
+        "Execution options",
+        "`cached_sessionmaker(factory, ...)`",
+        "Environment variables",
+    ]
+    for place, names in zip(places, columns[1:], strict=True):
+        described = [name.removeprefix("SQLMODEL_CACHE_") for name in first_column(place)]
+        assert sorted(names) == sorted(described), place
+
+
 def test_every_parameter_of_configure_is_described() -> None:
     """Names and defaults, as the signature has them."""
     parameters = inspect.signature(SQLModelCache.configure).parameters
