@@ -45,6 +45,7 @@ class SQLModelCache:
         max_ttl: int | None = None,
         snapshot_hits: bool = False,
         compress: Packing | None = None,
+        key_secret: str | bytes | None = None,
     ) -> None:
         """Configure the library. A second call replaces the first.
 
@@ -79,6 +80,8 @@ class SQLModelCache:
                 clock forward and back again within one of them.
             compress: "lz4", "zstd" (extras of these names) or "zlib" packs rows of 512 bytes and
                 more; a model's own setting comes first.
+            key_secret: what models with `hash_keys` hide their keys by, the same in all
+                processes; 16 characters or more. Never shown. None: SQLMODEL_CACHE_KEY_SECRET.
 
         Raises ConfigurationError for values that cannot work.
         """
@@ -101,6 +104,7 @@ class SQLModelCache:
             max_ttl,
             snapshot_hits,
             compress,
+            key_secret,
         )
         activation.activate(config)
 

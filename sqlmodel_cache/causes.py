@@ -84,6 +84,11 @@ CAUSES: Final[dict[Bypass, Cause]] = {
         "somebody switched the cache off for the whole deployment",
         "SQLModelCache.switch_on(), or the command `sqlmodel-cache on`",
     ),
+    Bypass.KEY_SECRET: Cause(
+        "another process hides the keys of this model by another key_secret",
+        "configure the same everywhere; once no process has the former one, SQLModelCache.purge()"
+        " the model",
+    ),
     Bypass.SAMPLE: Cause(
         "it was not one of the share of lookups that `sample` lets in", "raise sample"
     ),

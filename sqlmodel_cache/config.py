@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Observer
@@ -48,6 +48,8 @@ class CacheConfig:
         compress: "lz4", "zstd" (extras of these names) or "zlib" packs rows of 512 bytes and
             more, where that makes them smaller; False packs nothing; None falls back to
             `configure(compress=...)`.
+        hash_keys: True: the primary keys and unique values of this model stand in the store's keys
+            as keyed hashes, for where they are personal. Needs `configure(key_secret=...)`.
         local_ttl: seconds for which each process may keep copies of rows of its own; None or 0
             keeps none. Needs `redis://...?local=10000` or a `TieredTransport`. Other processes'
             commits are then seen when their message arrives, at the latest after so long.
@@ -71,6 +73,7 @@ class CacheConfig:
     refresh_ahead: float = 0.0
     stale_ttl: int | None = None
     compress: Packing | Literal[False] | None = None
+    hash_keys: bool = False
     local_ttl: int | None = None
     queries: bool | Literal["asked"] = False
     query_columns: tuple[str, ...] | None = None
@@ -79,6 +82,7 @@ class CacheConfig:
         """Raise `ConfigurationError`, naming `model`, for the first value that cannot work."""
         where = f"{model}.__cache_config__"
         _check_type(where, "enabled", self.enabled, bool, "True or False")
+        _check_type(where, "hash_keys", self.hash_keys, bool, "True or False")
         check_seconds(where, "ttl", self.ttl)
         check_seconds(where, "negative_ttl", self.negative_ttl)
         check_seconds(where, "local_ttl", self.local_ttl)
@@ -124,8 +128,14 @@ class CacheConfig:
                 f" consistency='eventual', and configure() has {whole.consistency!r}; configure"
                 " that, or leave stale_ttl out"
             )
+        if self.hash_keys and whole.enabled and whole.key_secret is None:
+            raise ConfigurationError(
+                f"{model}.__cache_config__: hash_keys=True needs a secret, the same in all"
+                " processes: configure(key_secret=...), or SQLMODEL_CACHE_KEY_SECRET"
+            )
 
 
+_SECRET_LENGTH: Final = 16  # characters or bytes
 _SWITCHES = ("enabled", "hook_sessions", "trust_orm_hooks", "publish_stats", "snapshot_hits")
 
 
@@ -133,7 +143,8 @@ _SWITCHES = ("enabled", "hook_sessions", "trust_orm_hooks", "publish_stats", "sn
 class Configuration:
     """The active configuration, as `SQLModelCache.get_config()` returns it.
 
-    `transport` is what was given to `configure()`; its URL password, if any, is not shown.
+    `transport` is what was given to `configure()`; neither its URL's password nor `key_secret`
+    is shown.
     """
 
     transport: Any
@@ -154,6 +165,7 @@ class Configuration:
     max_ttl: int | None = None
     snapshot_hits: bool = False
     compress: Packing | None = None
+    key_secret: str | bytes | None = None
 
     def __post_init__(self) -> None:
         where = "configure()"
@@ -179,6 +191,7 @@ class Configuration:
                 " (Redis Cluster hashes what stands between them), spaces or control characters"
             )
         check_namespace_setting(where, self.namespace)
+        _check_secret(where, self.key_secret)
         _check_converter(where, self.converter)
         observers: object = self.observers
         if not (isinstance(observers, Sequence) and all(map(callable, observers))):
@@ -191,7 +204,7 @@ class Configuration:
         shown = ", ".join(
             f"{field.name}={getattr(self, field.name)!r}"
             for field in fields(self)
-            if field.name != "transport"
+            if field.name not in ("transport", "key_secret")
         )
         return f"Configuration(transport=<{type(self.transport).__name__}>, {shown})"
 
@@ -236,6 +249,16 @@ def _check_share(where: str, name: str, value: object) -> None:
         raise ConfigurationError(
             f"{where}: {name}={value!r} is not a share; use a number from 0 (none) to 1 (all)"
         )
+
+
+def _check_secret(where: str, value: object) -> None:
+    """Raise ConfigurationError for what is no secret, and show nothing of it."""
+    if value is None or (isinstance(value, str | bytes) and len(value) >= _SECRET_LENGTH):
+        return
+    raise ConfigurationError(
+        f"{where}: key_secret is not valid; use a str or bytes of at least {_SECRET_LENGTH},"
+        " such as secrets.token_urlsafe() returns, also in SQLMODEL_CACHE_KEY_SECRET"
+    )
 
 
 def _check_converter(where: str, value: object) -> None:

@@ -57,6 +57,7 @@ class Bypass(enum.StrEnum):
     INVALIDATE = "mode_invalidate"  # mode="invalidate": nobody reads
     SHADOW = "mode_shadow"  # it was in the store; the database answered, and was compared
     SWITCHED_OFF = "switched_off"  # SQLModelCache.switch_off(), in whatever process
+    KEY_SECRET = "key_secret"  # other processes hide the keys of this model by another secret
     SAMPLE = "not_sampled"  # not one of the share that `sample` lets in
     QUERY = "query_cache"  # cache=True on a select() of models whose queries are not cached
     STATEMENT = "query_statement"  # of this SELECT it cannot be told what its result depends on

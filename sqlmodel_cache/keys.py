@@ -17,7 +17,7 @@ from zlib import crc32
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 LAYOUT = "v1"
 SHARDS = 8  # a power of two, part of the layout
@@ -79,6 +79,11 @@ def shards_in(keys: Iterable[str]) -> Iterator[tuple[str, Shard]]:
 def switchboard(prefix: str) -> str:
     """Return the key of the hash that names what is switched off for everybody."""
     return f"{prefix}:{LAYOUT}:{{!switch}}"
+
+
+def secrets_board(prefix: str) -> str:
+    """Return the key of the hash of the secrets' fingerprints, by which processes hide keys."""
+    return f"{prefix}:{LAYOUT}:{{!secrets}}"
 
 
 def local_channel(prefix: str) -> str:
@@ -160,3 +165,27 @@ class KeySpace:
 
     def __iter__(self) -> Iterator[Shard]:
         return iter(self.shards)
+
+
+class HiddenKeySpace(KeySpace):
+    """The same for tables whose primary keys may not be seen: names are made of what hides them.
+
+    `hider` is given what tells these keys from those of other tables.
+    """
+
+    def __init__(
+        self,
+        prefix: str,
+        namespace: str,
+        table: str,
+        local_ttl: int,
+        hider: Callable[[str], Callable[[str], str]],
+    ) -> None:
+        super().__init__(prefix, namespace, table, local_ttl)
+        self._hide = hider(f"{prefix}:{escape(namespace)}:{escape(table)}")
+        if local_ttl:
+            self.uncopied = HiddenKeySpace(prefix, namespace, table, 0, hider)
+
+    def entry(self, pk: str) -> Entry:
+        """Return the names for a row: its shard tells nothing of its key either."""
+        return super().entry(self._hide(pk))

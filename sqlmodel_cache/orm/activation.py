@@ -19,16 +19,17 @@ from sqlmodel_cache import _state
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import logger
-from sqlmodel_cache.orm import sessions
+from sqlmodel_cache.orm import _sqlalchemy, sessions
 from sqlmodel_cache.orm.cache import Cache
 from sqlmodel_cache.orm.model import capture, conditions, policy, uniques
+from sqlmodel_cache.orm.model.plan import root_of
 from sqlmodel_cache.orm.model.tables import forget_table_map, table_map
 from sqlmodel_cache.orm.reads import ahead, lookup
 
 
 def activate(config: Configuration) -> None:
     """Make `config` the active configuration, in the place of any other."""
-    policy.check_all_with(config)
+    config = policy.settled(config)
     cache = Cache(config, renew=_state.wrote_unseen)
     former, _state.active = _state.active, cache
     if former is not None:
@@ -118,6 +119,8 @@ def _on_new_mapper(mapper: Mapper[Any], cls: type) -> None:
     forget_table_map()
     # Not at `instrument_class`: a mapper refused there stays half made among its base's heirs.
     opted_in = policy.check_new(cls)
+    if opted_in:
+        _check_family(mapper)
     capture.watch_subclass(cls)
     if opted_in:
         configure_from_environment()
@@ -127,11 +130,20 @@ def _on_configured_mapper(mapper: Mapper[Any], cls: type) -> None:
     forget_table_map()
     if policy.opted_in(cls):  # raises ConfigurationError for a wrong policy assigned since
         config = policy.config_of(cls)
+        _check_family(mapper)
         if config is not None and config.unique:
             uniques.check(mapper, config)
         if config is not None and config.query_columns:
             conditions.check(mapper, config)
         configure_from_environment()
+
+
+def _check_family(mapper: Mapper[Any]) -> None:
+    # Not by `self_and_descendants`, which is remembered, and whose last one is still being made.
+    root = root_of(mapper)
+    if mapper is not root:
+        related = (each for each in _sqlalchemy.all_mappers() if root_of(each) is root)
+        policy.check_family(each.class_ for each in (*related, mapper))
 
 
 def _on_flush(session: Session, context: object) -> None:

@@ -6,18 +6,19 @@ import asyncio
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sqlmodel_cache.codec.keyhash import KeySecret
 from sqlmodel_cache.codec.packing import packer
 from sqlmodel_cache.config import Configuration
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Tally, logger
-from sqlmodel_cache.keys import KeySpace
+from sqlmodel_cache.keys import HiddenKeySpace, KeySpace
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.background import Background
 from sqlmodel_cache.orm.model.capture import watch_loads
 from sqlmodel_cache.orm.model.conduct import conduct_of, limit_from_environment
 from sqlmodel_cache.orm.model.plan import Plan
 from sqlmodel_cache.orm.model.reader import Reader
-from sqlmodel_cache.orm.model.tables import table_map
+from sqlmodel_cache.orm.model.tables import Root, table_map
 from sqlmodel_cache.orm.namespace import Database, identify, is_replica
 from sqlmodel_cache.orm.operate.switch import Switch
 from sqlmodel_cache.orm.owned import Owned
@@ -59,10 +60,12 @@ class Cache:
         self.renewals_fail = False  # said in the log
         self.backlog = Backlog(self.stores, self._lost_for_good)
         self.sites = Sites(self)
-        self.switch = Switch(self.stores, config.key_prefix, self._switched)
+        self.key_secret = None if config.key_secret is None else KeySecret(config.key_secret)
+        fingerprint = "" if self.key_secret is None else self.key_secret.fingerprint
+        self.switch = Switch(self.stores, config.key_prefix, self.conduct, fingerprint)
         self._warned = False
         self._without_copies: set[str] = set()
-        self._keyspaces: dict[tuple[str, str, int], KeySpace] = {}
+        self._keyspaces: dict[tuple[str, str, int, bool], KeySpace] = {}
         self._bulletin = self._publish() if config.publish_stats else None
         tell_of_forks(self)
 
@@ -80,16 +83,34 @@ class Cache:
         """Count from nothing in a forked child: the counts so far are its parent's."""
         self.tally.restart()
 
-    def keyspace(self, namespace: str, table: str, local_ttl: int = 0) -> KeySpace:
+    def keyspace(
+        self, namespace: str, table: str, local_ttl: int = 0, hidden: bool = False
+    ) -> KeySpace:
         """Return the keys of one table in one namespace.
 
         `local_ttl`: a reader's class' own, or for writers that of their root.
         """
+        known = namespace, table, local_ttl, hidden
         try:
-            return self._keyspaces[namespace, table, local_ttl]
+            return self._keyspaces[known]
         except KeyError:
-            made = KeySpace(self.config.key_prefix, namespace, table, local_ttl)
-            return self._keyspaces.setdefault((namespace, table, local_ttl), made)
+            prefix = self.config.key_prefix
+            made = KeySpace(prefix, namespace, table, local_ttl)
+            if hidden:
+                assert self.key_secret is not None, "checked when both were known"
+                made = HiddenKeySpace(prefix, namespace, table, local_ttl, self.key_secret.hider)
+            return self._keyspaces.setdefault(known, made)
+
+    def keys_of(self, namespace: str, root: Root) -> KeySpace:
+        """Return the keys of a root's rows, as writers name them."""
+        return self.keyspace(namespace, root.table, root.local_ttl, root.hash_keys)
+
+    def cannot_name(self, root: Root) -> bool:
+        """Tell whether others may know the rows of `root` under other names, all or none of them.
+
+        Asks the store, the first time.
+        """
+        return root.hash_keys and not self.switch.secrets_agree()
 
     def stats(self) -> Stats:
         """Return the counts as they stand."""
@@ -154,7 +175,8 @@ class Cache:
         )
         return None
 
-    def _switched(self) -> None:
+    def conduct(self) -> None:
+        """Work out again how lookups go: the switch was turned, or secrets were compared."""
         for site in self.sites:
             site.conduct()
 
@@ -223,10 +245,12 @@ class Site:
             pass
         root = table_map().root_of(plan.mapper)
         assert root is not None, "a model with a plan has a root"
-        keyspace = self._cache.keyspace(namespace, plan.table, plan.config.local_ttl or 0)
+        own_ttl = plan.config.local_ttl or 0
+        keyspace = self._cache.keyspace(namespace, plan.table, own_ttl, root.hash_keys)
+        self._cache.cannot_name(root)  # asked before anything is read
         watch_loads(cls)
         if self._cache.renew:
-            whole = self._cache.keyspace(namespace, plan.table, root.local_ttl)
+            whole = self._cache.keys_of(namespace, root)
             bridge.run(self._cache.stores, _forget(whole))
         if plan.config.local_ttl:
             self._cache.check_local(plan.name)
@@ -251,7 +275,9 @@ class Site:
     def _conduct(self, reader: Reader) -> None:
         cache = self._cache
         off = cache.switch.is_off(reader.plan.table)
-        reader.conduct = conduct_of(cache.config, reader.plan.config, cache.limit, off=off)
+        foreign = reader.root.hash_keys and cache.switch.agrees is not True
+        own = reader.plan.config
+        reader.conduct = conduct_of(cache.config, own, cache.limit, off=off, foreign=foreign)
 
 
 def _forget(keyspace: KeySpace) -> Steps[None]:

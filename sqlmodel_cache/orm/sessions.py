@@ -26,7 +26,7 @@ from sqlmodel_cache.orm.connections.ledger import open_ledger
 from sqlmodel_cache.orm.model import capture
 from sqlmodel_cache.orm.model.conditions import forget_value_codecs
 from sqlmodel_cache.orm.model.keying import forget_codecs
-from sqlmodel_cache.orm.model.policy import check_all_with, compiled
+from sqlmodel_cache.orm.model.policy import compiled, settled
 from sqlmodel_cache.orm.model.tables import forget_table_map
 from sqlmodel_cache.orm.reads import executing, related
 from sqlmodel_cache.orm.reads.options import checked
@@ -171,8 +171,7 @@ def _own_cache(transport: Any) -> Cache:
     config = Configuration(transport)
     if base is not None:
         config = replace(base.config, transport=transport)
-    check_all_with(config)
-    own = Cache(config)
+    own = Cache(settled(config))
     _state.carried.add(own)
     attach()
     return own

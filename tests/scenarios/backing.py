@@ -94,7 +94,9 @@ class Tiered(Redis):
     def copy_everything(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Let every model be copied, and return when messages come."""
         keyspace = Cache.keyspace
-        copied = partialmethod(lambda cache, ns, table, _=0: keyspace(cache, ns, table, 300))
+        copied = partialmethod(
+            lambda cache, ns, table, _=0, hidden=False: keyspace(cache, ns, table, 300, hidden)
+        )
         monkeypatch.setattr(Cache, "keyspace", copied)
         tiers = _state.active.stores.local
         assert tiers.wait_until_listening(local_channel(self._prefix), 20)

@@ -137,6 +137,9 @@ def _publishing(
     rows: list[tuple[Root, str]],
     tables: set[Root],
 ) -> Publishing | None:
+    if unnamed := {root for root, _ in rows if cache.cannot_name(root)}:
+        rows = [(root, pk) for root, pk in rows if root not in unnamed]
+        tables = tables | unnamed
     entries = []
     shards: list[Shard] = []
     told: dict[Root, list[str]] = {}
@@ -146,12 +149,12 @@ def _publishing(
     for namespace in cache.sites.of(dialect).namespaces | namespaces:
         for root, pk in rows:
             if not root.stamped:
-                entries.append(cache.keyspace(namespace, root.table, root.local_ttl).entry(pk))
+                entries.append(cache.keys_of(namespace, root).entry(pk))
         for root, texts in told.items():
-            keyspace = cache.keyspace(namespace, root.table, root.local_ttl)
+            keyspace = cache.keys_of(namespace, root)
             entries += map(keyspace.entry, resolved(cache, dialect, namespace, root, texts))
         for root in tables:
-            shards.extend(cache.keyspace(namespace, root.table, root.local_ttl).shards)
+            shards.extend(cache.keys_of(namespace, root).shards)
     counts: dict[str, int] = {}
     for root, pk in rows:
         name = queries_of(root.name) if root.stamped and is_stamp(pk) else root.name
@@ -169,9 +172,10 @@ def _publishing(
 
 def commit(ledger: Ledger, dialect: Any, do_commit: Any, do_rollback: Any) -> None:
     """Run `do_commit()` between fence and release. `do_rollback()` is sent if it must not run."""
-    todo = publishings(ledger, dialect)
+    todo: list[Publishing] = []
     fenced: list[Publishing] = []
     try:
+        todo += publishings(ledger, dialect)
         for one in todo:
             fenced.append(one)
             if not one.fence() and one.aborts:

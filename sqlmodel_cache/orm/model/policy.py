@@ -7,7 +7,8 @@ setting is not shadowed by the order in which the bases are written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, ClassVar, Final, Literal, TypeVar, overload
 from weakref import WeakSet
 
@@ -60,6 +61,7 @@ def cached(
     refresh_ahead: float = ...,
     stale_ttl: int | None = ...,
     compress: Packing | Literal[False] | None = ...,
+    hash_keys: bool = ...,
     local_ttl: int | None = ...,
     queries: bool | Literal["asked"] = ...,
     query_columns: tuple[str, ...] | None = ...,
@@ -94,7 +96,7 @@ def cached(model: Any = None, /, **settings: Any) -> Any:
 def _check(config: CacheConfig, cls: type) -> None:
     """Raise ConfigurationError for what cannot work, or not on this machine."""
     config.check(cls.__name__)
-    if config.stale_ttl:
+    if config.stale_ttl or config.hash_keys:
         for cache in _state.live():
             config.check_with(cls.__name__, cache.config)
     if config.compress:
@@ -136,8 +138,13 @@ def check_new(cls: type) -> bool:
         raise
 
 
-def check_all_with(whole: Configuration) -> None:
-    """Raise ConfigurationError for a mapped class whose policy `whole` rules out."""
+def settled(whole: Configuration) -> Configuration:
+    """Return a configuration with what the environment adds to it.
+
+    Raises ConfigurationError for a mapped class whose policy it rules out.
+    """
+    if whole.key_secret is None and (secret := _state.environment("KEY_SECRET")) is not None:
+        whole = replace(whole, key_secret=secret)
     for mapper in _sqlalchemy.all_mappers():
         try:
             config = config_of(mapper.class_)
@@ -145,6 +152,20 @@ def check_all_with(whole: Configuration) -> None:
             continue
         if config is not None:
             config.check_with(mapper.class_.__name__, whole)
+    return whole
+
+
+def check_family(classes: Iterable[type]) -> None:
+    """Raise ConfigurationError if classes that share rows name them in different ways."""
+    hidden: dict[bool, str] = {}
+    for cls in classes:
+        if opted_in(cls) and (config := config_of(cls)) is not None:
+            hidden[config.hash_keys] = cls.__name__
+    if len(hidden) > 1:
+        raise ConfigurationError(
+            f"{hidden[False]}.__cache_config__: hash_keys=False, but {hidden[True]}, with which it"
+            " shares rows, has hash_keys=True; set the same on both"
+        )
 
 
 def opted_in(cls: type) -> bool:

@@ -37,6 +37,7 @@ class Root:
     schemas: tuple[str | None, ...]  # those that its hierarchy's tables are declared in
     uniques: tuple[Unique, ...]  # by which rows of its hierarchy are looked up
     local_ttl: int  # the longest that a class of its hierarchy has; 0: nobody keeps copies
+    hash_keys: bool  # its rows' keys are hidden
     cls: ref[type]
     # Its hierarchy's tables, if results of queries are cached: their writers send stamps.
     stamped: tuple[Stamped, ...] = ()
@@ -191,6 +192,7 @@ class TableMap:
             _schemas(family),
             _uniques(family),
             max((config.local_ttl or 0 for config in configs if config is not None), default=0),
+            any(config is not None and config.hash_keys for config in configs),
             ref(root_mapper.class_),
             _stamped(family),
             all(config is not None and config.queries is True for config in configs),

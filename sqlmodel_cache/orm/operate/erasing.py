@@ -39,6 +39,7 @@ class Erasure:
     cache: Cache
     tables: frozenset[str]
     rows: set[Entry] | None  # None: all
+    hidden: bool = False  # their keys are hashes
     found: set[Entry] = field(default_factory=set)
 
     def chosen(self, batch: list[str]) -> list[str]:
@@ -74,6 +75,9 @@ class Erasure:
             rows = self.rows | self.found
         if rows:
             yield Release(new_token(), tuple(rows), ())
+        if self.rows is None and self.hidden:  # nothing is left that another secret hid
+            yield from self.cache.switch.forgetting_secrets()
+            self.cache.conduct()
 
 
 def purge(model: type, keys: tuple[Any, ...], bind: Any) -> int:
@@ -124,7 +128,8 @@ def _erasures(model: type, keys: tuple[Any, ...], bind: Any) -> list[Erasure]:
     _, roots = roots_of(model)
     tables = frozenset(escape(root.table) for root in roots)
     if not keys:
-        return [Erasure(cache, tables, None) for cache in _state.live()]
+        hidden = any(root.hash_keys for root in roots)
+        return [Erasure(cache, tables, None, hidden) for cache in _state.live()]
     rows: dict[Cache, set[Entry]] = {}
     for key in keys:
         for cache, _, _, entry in places(model, key, bind):

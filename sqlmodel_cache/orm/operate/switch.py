@@ -4,6 +4,10 @@ A hash in the store, one per key prefix, names what is off. Each process reads i
 of its own that was answered, once in `PAUSE` seconds; no thread does. What is off is neither read
 nor filled, and goes on being invalidated. A store that cannot be asked leaves things as they
 were: nothing can be read from it either.
+
+Beside it lies the hash of fingerprints of the secrets by which processes hide keys, looked at by
+those that do, at the same times. Where there is more than one, a commit of one process would not
+reach what another stored: whoever sees it reads nothing of these models, and forgets them whole.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import logger
-from sqlmodel_cache.keys import switchboard
+from sqlmodel_cache.keys import secrets_board, switchboard
 from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.protocol.ops import Switches, Turn
 from sqlmodel_cache.transport.drive import adrive
@@ -28,12 +32,24 @@ PAUSE: Final = 2.0  # seconds
 
 
 class Switch:
-    """What one cache knows of it. `due` is when to look again, by `clock.real()`."""
+    """What one cache knows of it. `due` is when to look again, by `clock.real()`.
 
-    __slots__ = ("_changed", "_stores", "board", "due", "off")
+    `agrees`: all secrets are the same as far as is known; None: nobody has asked yet.
+    """
 
-    def __init__(self, stores: Stores, prefix: str, changed: Callable[[], None]) -> None:
+    __slots__ = (
+        "_changed", "_fingerprint", "_hides", "_secrets", "_stores",
+        "agrees", "board", "due", "off",
+    )  # fmt: skip
+
+    def __init__(
+        self, stores: Stores, prefix: str, changed: Callable[[], None], fingerprint: str = ""
+    ) -> None:
         self._stores = stores
+        self._fingerprint = fingerprint
+        self._secrets = secrets_board(prefix)
+        self._hides = False  # there are keys to hide
+        self.agrees: bool | None = None
         self._changed = changed
         self.board = switchboard(prefix)
         self.off: frozenset[str] = frozenset()
@@ -47,7 +63,7 @@ class Switch:
         """Ask the store what is off. Raises nothing but a cancellation."""
         self.due = clock.real() + PAUSE  # first: other threads need not ask as well
         try:
-            self.take(bridge.run(self._stores, self.asking()))
+            self.take(bridge.run(self._stores, self.looking()))
         except UnavailableError as error:
             logger.debug("the switch could not be looked at: %s", error)
         except Exception as error:
@@ -58,7 +74,7 @@ class Switch:
         self.due = clock.real() + PAUSE
         stores = self._stores
         try:
-            found = await adrive(self.asking(), stores.async_ or stores.sync, stores.breaker)
+            found = await adrive(self.looking(), stores.async_ or stores.sync, stores.breaker)
             self.take(found)
         except UnavailableError as error:
             logger.debug("the switch could not be looked at: %s", error)
@@ -76,6 +92,57 @@ class Switch:
                     what,
                     ", ".join("everything" if name == EVERYTHING else name for name in names),
                 )
+
+    def secrets_agree(self) -> bool:
+        """Tell whether all processes hide keys alike; asks the store the first time.
+
+        Raises nothing but a cancellation: False too where it cannot be asked, until it can.
+        """
+        if self.agrees is None:
+            self._hides = True
+            try:
+                bridge.run(self._stores, self.comparing())
+            except UnavailableError as error:
+                logger.debug("secrets could not be compared: %s", error)
+            except Exception as error:
+                self._give_up(error)
+                self.agrees = True
+        return self.agrees is True
+
+    def comparing(self) -> Steps[None]:
+        """Say which secret this process has, and see which there are."""
+        if self.due == float("inf"):  # a store that cannot be asked such things
+            self.agrees = True
+            return
+        known: frozenset[str] = yield Switches(self._secrets)
+        if self._fingerprint not in known:
+            yield Turn(self._secrets, self._fingerprint, True)
+            known = yield Switches(self._secrets)
+        former, self.agrees = self.agrees, known == {self._fingerprint}
+        if not self.agrees and former is not False:
+            logger.error(
+                "Keys are hidden by more than one key_secret: this process has %s, others have %s."
+                " Models with hash_keys are read from the database here, and forgotten whole by"
+                " commits, until all have the same and SQLModelCache.purge() was called for them.",
+                self._fingerprint,
+                ", ".join(sorted(known - {self._fingerprint})),
+            )
+        elif self.agrees and former is False:
+            logger.warning("Keys are hidden by one key_secret again: their models are cached.")
+
+    def forgetting_secrets(self) -> Steps[None]:
+        """Forget which secrets there are, but one's own: processes that have another say so."""
+        known: frozenset[str] = yield Switches(self._secrets)
+        for fingerprint in sorted(known - {self._fingerprint}):
+            yield Turn(self._secrets, fingerprint, False)
+        yield from self.comparing()
+
+    def looking(self) -> Steps[frozenset[str]]:
+        """Ask what is off and, if any are hidden, how keys are."""
+        off = yield from self.asking()
+        if self._hides:
+            yield from self.comparing()
+        return off
 
     def turning(self, names: frozenset[str], *, off: bool) -> Steps[frozenset[str]]:
         """Turn `names` off or on, for everybody; return what is off then."""

@@ -117,5 +117,5 @@ def _known(cache: Cache, names: frozenset[str]) -> list[Shard]:
         for namespace in site.namespaces
         for root in table_map().roots()
         if EVERYTHING in names or root.table in names
-        for shard in cache.keyspace(namespace, root.table, root.local_ttl).shards
+        for shard in cache.keys_of(namespace, root).shards
     ]

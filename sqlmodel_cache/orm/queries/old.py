@@ -62,7 +62,8 @@ def _granted(
     rows: dict[str, Any] = {}
     reader = None if len(wishes) > VALUES_AT_MOST else _reader(cache, dialect, namespace, root)
     if reader is not None:
-        keyspace = cache.keyspace(namespace, root.table)  # no copies: they may lag behind
+        # No copies: they may lag behind.
+        keyspace = cache.keyspace(namespace, root.table, hidden=root.hash_keys)
         entries = {s + w.pk: keyspace.entry(s + w.pk) for s, w in wishes}
         try:
             replies = bridge.run(cache.stores, _get_all(tuple(entries.values())))

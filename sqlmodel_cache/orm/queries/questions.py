@@ -99,12 +99,13 @@ class Question:
                 table = need.root.table
                 if any(scope.ledger.may_differ(table, schema + each) for each in need.all()):
                     return Bypass.TOUCHED
-            keyspace = cache.keyspace(namespace, need.root.table)
+            keyspace = cache.keyspace(namespace, need.root.table, hidden=need.root.hash_keys)
             found += [keyspace.entry(schema + each) for each in need.stamps(values, codecs)]
         backlog = cache.backlog
         if backlog.releases and any(map(backlog.holds, found)):
             return Bypass.QUEUED
-        own = cache.keyspace(namespace, self.needs[0].root.table)
+        root = self.needs[0].root
+        own = cache.keyspace(namespace, root.table, hidden=root.hash_keys)
         entry = own.entry(scope.schema + stamps.result(text))
         return Asked(entry, found, self.codec, cache.max_ttl)
 

@@ -246,6 +246,8 @@ def _at_bind(
     database = site.database
     if only_asking and (database is None or cache.renew):
         raise NotYetKnown
+    if (only_asking or awaits) and plan.config.hash_keys and cache.switch.agrees is None:
+        raise NotYetKnown
     if database is None:
         # The first lookup of this engine checks out a connection, as a load would.
         wrap_dialect(bind.dialect)
@@ -293,7 +295,7 @@ def _draw(
     cache: Cache, reader: Reader, conduct: Conduct | None, only_asking: bool, awaits: bool
 ) -> Reader | Bypass | None:
     """Decide how one lookup goes where that is no matter of course; None: it uses the cache."""
-    off = conduct is not None and conduct.bypass is Bypass.SWITCHED_OFF
+    off = conduct is not None and conduct.bypass in (Bypass.SWITCHED_OFF, Bypass.KEY_SECRET)
     if off and not (only_asking or awaits) and clock.real() >= cache.switch.due:
         cache.switch.look()  # nobody else would notice that it is on again
         conduct = reader.conduct

@@ -46,9 +46,11 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
         for root in roots:
             texts = [text for key in keys for text in _texts(mapper, root, site, key, translate)]
             for namespace in namespaces:
-                keyspace = cache.keyspace(namespace, root.table, root.local_ttl)
+                keyspace = cache.keys_of(namespace, root)
                 entries += [keyspace.entry(text) for text in texts]
-                shards += () if keys else keyspace.shards
+                # Others may hide the keys of these rows by another secret.
+                unnamed = root.hash_keys and cache.switch.agrees is not True
+                shards += () if keys and not unnamed else keyspace.shards
         _count(cache, roots[0], len(keys) or 1)
         work.append((cache, Release(new_token(), tuple(entries), tuple(shards))))
     return work
@@ -64,7 +66,7 @@ def places(model: type, key: Any, bind: Any) -> Iterator[tuple[Cache, Any, str, 
         for root in roots:
             for text in _texts(mapper, root, site, key, translate):
                 for namespace in namespaces:
-                    entry = cache.keyspace(namespace, root.table, root.local_ttl).entry(text)
+                    entry = cache.keys_of(namespace, root).entry(text)
                     yield cache, site.dialect, namespace, entry
 
 
@@ -105,7 +107,7 @@ def forget_all(bind: Any) -> _Work:
         for root in table_map().roots():
             _count(cache, root, 1)
             for namespace in namespaces:
-                shards.extend(cache.keyspace(namespace, root.table, root.local_ttl).shards)
+                shards.extend(cache.keys_of(namespace, root).shards)
         work.append((cache, Release(new_token(), (), tuple(shards))))
     return work
 
