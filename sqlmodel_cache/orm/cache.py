@@ -18,7 +18,7 @@ from sqlmodel_cache.orm.model.capture import watch_loads
 from sqlmodel_cache.orm.model.conduct import conduct_of, limit_from_environment
 from sqlmodel_cache.orm.model.plan import Plan
 from sqlmodel_cache.orm.model.reader import Reader
-from sqlmodel_cache.orm.model.tables import Root, table_map
+from sqlmodel_cache.orm.model.tables import Root, root_of_plan
 from sqlmodel_cache.orm.namespace import Database, identify, is_replica
 from sqlmodel_cache.orm.operate.switch import Switch
 from sqlmodel_cache.orm.owned import Owned
@@ -243,8 +243,7 @@ class Site:
                 return found
         except KeyError:
             pass
-        root = table_map().root_of(plan.mapper)
-        assert root is not None, "a model with a plan has a root"
+        root = root_of_plan(plan)
         own_ttl = plan.config.local_ttl or 0
         keyspace = self._cache.keyspace(namespace, plan.table, own_ttl, root.hash_keys)
         self._cache.cannot_name(root)  # asked before anything is read

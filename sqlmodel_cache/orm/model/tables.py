@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.model.conditions import Stamped, named_columns, stamped
-from sqlmodel_cache.orm.model.plan import root_of, unions
+from sqlmodel_cache.orm.model.plan import Plan, root_of, unions
 from sqlmodel_cache.orm.model.policy import config_of, opted_in
 from sqlmodel_cache.orm.model.uniques import Unique, uniques_of
 
@@ -270,6 +270,19 @@ def table_map() -> TableMap:
     found = _current
     if found is None:  # not read again below: a thread that maps a class forgets it
         found = _current = TableMap(_sqlalchemy.all_mappers())
+    return found
+
+
+def root_of_plan(plan: Plan) -> Root:
+    """Return the root of a model that can be cached.
+
+    Where somebody cleared the events of mappers, nobody has told the map of a class mapped since.
+    """
+    found = table_map().root_of(plan.mapper)
+    if found is None:
+        forget_table_map()
+        found = table_map().root_of(plan.mapper)
+    assert found is not None, "a model with a plan has a root"
     return found
 
 
