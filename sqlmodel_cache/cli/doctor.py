@@ -19,11 +19,12 @@ from sqlmodel_cache.cli.target import (
     Prefix,
     Url,
     load_module,
-    opened,
+    opened_pair,
     problems,
 )
 from sqlmodel_cache.errors import CacheError
 from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.keys import local_channel
 from sqlmodel_cache.orm.model.plan import SURPRISING, plans
 from sqlmodel_cache.stats import ModelStats, Stats, merge
 from sqlmodel_cache.transport.bulletin import collect
@@ -52,10 +53,10 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Examine the store, the processes and the models; exit code 1 if there is a problem."""
-    with problems(), opened(url) as store:
+    with problems(), opened_pair(url) as pair:
         for module in modules or ():
             load_module(module)
-        findings = list(_examine(store, prefix or DEFAULT_PREFIX, bool(modules)))
+        findings = list(_examine(pair, prefix or DEFAULT_PREFIX, bool(modules)))
     if as_json:
         show.print_json([finding._asdict() for finding in findings])
     else:
@@ -67,7 +68,8 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _examine(store: Any, prefix: str, with_models: bool) -> Iterator[Finding]:
+def _examine(pair: Any, prefix: str, with_models: bool) -> Iterator[Finding]:
+    store = pair.sync
     try:
         yield _latency(store)
     except Exception as error:
@@ -85,6 +87,7 @@ def _examine(store: Any, prefix: str, with_models: bool) -> Iterator[Finding]:
     yield from _processes(store, prefix)
     if with_models:
         yield from _blocked()
+        yield from _copies(pair, prefix)
 
 
 def _refused(error: Exception) -> bool:
@@ -265,3 +268,32 @@ def _blocked() -> Iterator[Finding]:
         if plan.blocked in SURPRISING:
             cause = CAUSES[plan.blocked]
             yield Finding("problem", f"{plan.name} is never cached: {cause.why}", cause.remedy)
+
+
+def _copies(pair: Any, prefix: str) -> Iterator[Finding]:
+    """Try what models with copies in the process need: a message that names nothing."""
+    names = [plan.name for plan in plans() if plan.config.enabled and plan.config.local_ttl]
+    if not names:
+        return
+    channel = local_channel(prefix)
+    denied = []
+    with pair.listener() as client, client.pubsub() as heard:
+        for command, attempt in (
+            ("publish", lambda: client.publish(channel, "")),
+            ("subscribe", lambda: (heard.subscribe(channel), heard.get_message(timeout=1))),
+        ):
+            try:
+                attempt()
+            except Exception as error:
+                if not _refused(error):
+                    raise
+                denied.append(command)
+    said = f"{', '.join(names)}: copies in the process"
+    if denied:
+        yield Finding(
+            "problem",
+            f"{said}, and this account may not {' or '.join(denied)}",
+            f"ACL SETUSER ... &{prefix}:* +publish +subscribe +ping",
+        )
+    else:
+        yield Finding("ok", f"{said}; messages about them can be sent and heard")

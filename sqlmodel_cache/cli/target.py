@@ -86,13 +86,20 @@ def fail(message: str) -> NoReturn:
 @contextmanager
 def opened(url: str | None) -> Iterator[Any]:
     """Open a store for commands that need no models."""
+    with opened_pair(url) as pair:
+        yield pair.sync
+
+
+@contextmanager
+def opened_pair(url: str | None) -> Iterator[Any]:
+    """Open what has both, that store and lines to listen on."""
     if not url:
         raise typer.BadParameter("say which Redis: --url, or SQLMODEL_CACHE_URL")
     pair = open_url(url)
     if not pair.blocks:
         raise typer.BadParameter("memory:// lives inside one process: nobody else can look at it")
     try:
-        yield pair.sync
+        yield pair
     finally:
         pair.close()
 

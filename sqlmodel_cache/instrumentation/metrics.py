@@ -28,7 +28,14 @@ FILLS: Final = Metric("fills", "Rows stored.")
 INVALIDATIONS: Final = Metric("invalidations", "Rows and whole models forgotten.")
 ERRORS: Final = Metric("errors", "Operations that failed, and unreadable entries.")
 LOST: Final = Metric("lost", "Writes that could not be invalidated.")
-COUNTERS: Final = (LOOKUPS, BYPASSES, FILLS, INVALIDATIONS, ERRORS, LOST)
+LOCAL_HITS: Final = Metric("local_hits", "Hits by copies in the process, among all hits.", ())
+LOCAL_EMPTIED: Final = Metric(
+    "local_emptied", "How often all copies were dropped because no messages came.", ()
+)
+COUNTERS: Final = (
+    *(LOOKUPS, BYPASSES, FILLS, INVALIDATIONS, ERRORS, LOST),
+    *(LOCAL_HITS, LOCAL_EMPTIED),
+)
 
 DURATION: Final = Metric(
     "duration", "How long each step takes. One hit of 16 is timed.", ("model", "step")
@@ -37,7 +44,10 @@ DURATION: Final = Metric(
 SAVED: Final = Metric("saved", "Seconds that the cache saved by now; negative: that it cost.")
 BREAKER: Final = Metric("breaker_open", "1 while the store is left alone.", ())
 QUEUE: Final = Metric("queue", "Invalidations that wait for the store.", ())
-GAUGES: Final = (SAVED, BREAKER, QUEUE)
+LOCAL_ENTRIES: Final = Metric("local_entries", "Copies in the process.", ())
+LOCAL_BYTES: Final = Metric("local_size_bytes", "What the copies take, as an estimate.", ())
+LOCAL_DEAF: Final = Metric("local_deaf", "1 while copies are unused, as no messages come.", ())
+GAUGES: Final = (SAVED, BREAKER, QUEUE, LOCAL_ENTRIES, LOCAL_BYTES, LOCAL_DEAF)
 
 # Bounds of histograms in seconds, powers of 2 of a nanosecond: 16 us to 4.3 s.
 BOUNDS: Final = tuple(2**bits / 1e9 for bits in range(14, 33))
@@ -73,6 +83,9 @@ def counts(stats: Stats) -> Iterator[tuple[Metric, tuple[str, ...], int]]:
         for reason, number in model.bypasses.items():
             if number:
                 yield BYPASSES, (name, reason), number
+    if stats.local is not None:
+        yield LOCAL_HITS, (), stats.local.hits
+        yield LOCAL_EMPTIED, (), stats.local.emptied
 
 
 def levels(stats: Stats) -> Iterator[tuple[Metric, tuple[str, ...], float]]:
@@ -82,6 +95,10 @@ def levels(stats: Stats) -> Iterator[tuple[Metric, tuple[str, ...], float]]:
             yield SAVED, (name,), saved
     yield BREAKER, (), float(stats.breaker != "closed")
     yield QUEUE, (), stats.queue
+    if stats.local is not None:
+        yield LOCAL_ENTRIES, (), stats.local.entries
+        yield LOCAL_BYTES, (), stats.local.bytes
+        yield LOCAL_DEAF, (), float(not stats.local.listening)
 
 
 def labelled(metric: Metric, values: tuple[str, ...]) -> Mapping[str, str]:

@@ -505,6 +505,31 @@ def test_doctor_examines_models(alone: Callable[..., Any]) -> None:
     assert found.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("granted", "said"),
+    [
+        ("resetchannels", "may not publish or subscribe"),
+        ("resetchannels &{prefix}:* -subscribe", "may not subscribe"),
+        ("resetchannels &{prefix}:*", "can be sent and heard"),
+    ],
+)
+def test_doctor_tries_the_channel(
+    alone: Callable[..., Any], redis_url: str, key_prefix: str, granted: str, said: str
+) -> None:
+    """Of a model with copies in the process, what their messages need; no copy goes for it."""
+    name = key_prefix.replace("-", "")
+    rules = granted.format(prefix=key_prefix).split()
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", name, "on", ">pw", "~*", "+@all", *rules)
+        try:
+            url = redis_url.replace("redis://", f"redis://{name}:pw@")
+            found = alone("doctor", "tests.operating.copied", "--json", "--url", url)
+        finally:
+            client.execute_command("ACL", "DELUSER", name)
+    assert f"Copied: copies in the process{';' if 'can be' in said else ','}" in found.stdout
+    assert said in found.stdout
+
+
 def test_off_and_on(
     run: Callable[..., Result], engine: Engine, redis_url: str, key_prefix: str
 ) -> None:

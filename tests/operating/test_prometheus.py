@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from sqlalchemy.orm import Session
 from sqlmodel_cache import SQLModelCache, _state
 from sqlmodel_cache.events import SAMPLED
 from sqlmodel_cache.instrumentation import metrics, prometheus
+from sqlmodel_cache.stats import LocalStats, Stats
 from tests.operating.models import Hero, read
 
 if TYPE_CHECKING:
@@ -75,6 +77,20 @@ def test_counts(registry: CollectorRegistry) -> None:
     assert prefix + 'saved_seconds{"model": "Hero"}' in found
 
 
+def test_local_copies(registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a process keeps any."""
+    assert not any("local" in name for name in samples(registry))
+    local = LocalStats(hits=7, entries=3, bytes=900, emptied=2, listening=False)
+    monkeypatch.setattr(metrics, "current", lambda: Stats(local=local))
+    found = samples(registry)
+    prefix = "sqlmodel_cache_local_"
+    assert found[prefix + "hits_total{}"] == 7
+    assert found[prefix + "emptied_total{}"] == 2
+    assert found[prefix + "entries{}"] == 3
+    assert found[prefix + "size_bytes{}"] == 900
+    assert found[prefix + "deaf{}"] == 1
+
+
 @pytest.mark.usefixtures("used")
 def test_durations(registry: CollectorRegistry) -> None:
     """Histograms that rise, and end with all."""
@@ -111,8 +127,12 @@ def test_no_label_has_a_key_or_a_value(registry: CollectorRegistry) -> None:
 
 
 @pytest.mark.usefixtures("used")
-def test_the_dashboard_asks_for_what_there_is(registry: CollectorRegistry) -> None:
+def test_the_dashboard_asks_for_what_there_is(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every query of the Grafana dashboard names a metric that is exported."""
+    stats = replace(SQLModelCache.stats(), local=LocalStats())
+    monkeypatch.setattr(metrics, "current", lambda: stats)
     exported = {key.partition("{")[0] for key in samples(registry)}
     board = json.loads(DASHBOARD.read_text("utf-8"))
     asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
@@ -138,6 +158,7 @@ from sqlalchemy import create_engine
 from prometheus_client import CollectorRegistry
 from sqlmodel_cache import SQLModelCache
 from sqlmodel_cache.instrumentation import prometheus
+from sqlmodel_cache.stats import LocalStats, Stats
 from tests.operating.models import Hero, read
 SQLModelCache.configure("memory://")
 prometheus.install(CollectorRegistry())
