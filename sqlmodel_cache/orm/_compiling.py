@@ -30,7 +30,7 @@ _KINDS: Final = frozenset({
 _OPERATORS: Final = (
     "_binary", "_unary_operator", "_unary_modifier", "_unary", "_op_expr", "_expression_clauselist"
 )  # fmt: skip
-_UNKNOWN_OPERATORS: Final = ("custom_op_binary", "custom_op_unary_operator")
+_UNKNOWN_OPERATORS: Final = ("custom_op_binary", "custom_op_unary_operator", "match_op_binary")
 _FUNCTIONS: Final = frozenset({
     "abs", "avg", "ceil", "char_length", "coalesce", "concat", "count", "dense_rank",
     "first_value", "floor", "lag", "last_value", "lead", "length", "lower", "ltrim", "max", "min",

@@ -504,3 +504,19 @@ def test_purge_takes_results_along(world: World, base: int) -> None:
     else:
         world.loop.run_until_complete(SQLModelCache.apurge(Squad, base))
     assert not [key for key in world.backing.values() if "~!r:" in key]
+
+
+@on_sqlite
+def test_invalidate_takes_results_along(world: World, base: int) -> None:
+    """What changed a row behind the back changed its lists, too."""
+    people(world, base)
+    count = select(func.count()).select_from(Agent).where(Agent.id.between(base, base + 9))
+    learn(world, in_squad(base))
+    assert learn(world, count) == [(4,)]
+    world.behind_the_back(f"DELETE FROM scenario_qagent WHERE id = {base}")
+    if world.mode == "sync":
+        SQLModelCache.invalidate(Agent, base)
+    else:
+        world.loop.run_until_complete(SQLModelCache.ainvalidate(Agent, base))
+    assert names(ask(world, in_squad(base))) == ["b"]
+    assert ask(world, count) == [(3,)]

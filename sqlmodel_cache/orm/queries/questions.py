@@ -84,17 +84,18 @@ class Question:
 
     def ask(self, scope: Scope, key: Any, params: Any) -> Asked | Bypass:
         """Return where the result of this call lies, or why it must come from the database."""
+        translate, dialect = scope.translate, scope.reader.dialect
+        schemata = [schemas.prefix_of(need.root, translate, dialect) for need in self.needs]
         try:
             values = self._rendered.values(key, params)
-            text = self._name(values)
+            text = self._name(values, schemata)
         except (SQLAlchemyError, Unstorable):  # the database has better words for what is missing
             return Bypass.KEY
         cache, namespace = scope.cache, scope.reader.keyspace.namespace
         found = []
-        for need, codecs in zip(self.needs, self.codecs, strict=True):
+        for need, codecs, schema in zip(self.needs, self.codecs, schemata, strict=True):
             if need.root is not scope.reader.root and (reason := _left_out(scope, need)):
                 return reason
-            schema = schemas.prefix_of(need.root, scope.translate, scope.reader.dialect)
             if scope.ledger is not None:
                 table = need.root.table
                 if any(scope.ledger.may_differ(table, schema + each) for each in need.all()):
@@ -109,9 +110,10 @@ class Question:
         entry = own.entry(scope.schema + stamps.result(text))
         return Asked(entry, found, self.codec, cache.max_ttl)
 
-    def _name(self, values: Mapping[str, Any]) -> str:
+    def _name(self, values: Mapping[str, Any], schemata: list[str]) -> str:
         """Return the digest of this form under these parameters. Raises Unstorable."""
-        told = [(name, _dumped(values[name])) for name in sorted(values)]
+        told: list[Any] = [(name, _dumped(values[name])) for name in sorted(values)]
+        told.append(schemata)
         try:
             return blake2b(self._prefix + _encode(told), digest_size=20).hexdigest()
         except (msgspec.MsgspecError, TypeError, ValueError, OverflowError) as error:

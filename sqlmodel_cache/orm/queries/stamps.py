@@ -16,9 +16,12 @@ So a stamp needs no list of its results, and one that was evicted ends them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlmodel_cache.keys import escape
+
+if TYPE_CHECKING:
+    from sqlmodel_cache.orm.model.tables import Root
 
 NULL: Final = "0"  # the text of no value: those begin with a letter
 _STAMP: Final = "~!s:"
@@ -49,6 +52,18 @@ def value(table: str, name: str, text: str) -> str:
 def unknown(table: str, name: str) -> str:
     """Return the stamp of rows with values that a writer could not know."""
     return f"{_STAMP}u:{escape(table)}:{escape(name)}"
+
+
+def every_query_of(root: Root) -> list[str]:
+    """Return stamps of which every query of a root's tables has one: of rows, or unknown values."""
+    return [
+        text
+        for where in root.stamped
+        for text in (
+            rows(where.table.name),
+            *(unknown(where.table.name, each.name) for each in where.conditions),
+        )
+    ]
 
 
 def result(digest: str) -> str:

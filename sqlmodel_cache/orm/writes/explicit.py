@@ -17,6 +17,7 @@ from sqlmodel_cache.orm.binding import binding_of
 from sqlmodel_cache.orm.cache import Cache, Site, namespace_for
 from sqlmodel_cache.orm.model.keying import pk_codec
 from sqlmodel_cache.orm.model.tables import Root, table_map
+from sqlmodel_cache.orm.queries.stamps import every_query_of
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.options import innermost
 from sqlmodel_cache.orm.schemas import OPTION, prefix_of
@@ -45,6 +46,9 @@ def forget(model: type, keys: Sequence[Any], bind: Any) -> _Work:
         shards: list[Shard] = []
         for root in roots:
             texts = [text for key in keys for text in _texts(mapper, root, site, key, translate)]
+            if texts and root.stamped:
+                prefixes = site.schemas | {prefix_of(root, translate, site.dialect)}
+                texts += [prefix + text for prefix in prefixes for text in every_query_of(root)]
             for namespace in namespaces:
                 keyspace = cache.keys_of(namespace, root)
                 entries += [keyspace.entry(text) for text in texts]

@@ -113,6 +113,8 @@ def _new_values(
         return None
     if dml.is_insert and (dml.select is not None or _sqlalchemy.rows_of_values(dml)):
         return None
+    if _sqlalchemy.prefixes_of(dml):  # with IGNORE, MySQL stores another value than it was given
+        return None
     name = parameter_of(dml, column, compiled)
     if name is None or column.computed is not None:
         return None
