@@ -18,6 +18,7 @@ from benchmarks import (
     misses,
     others,
     packed,
+    queries,
     staleness,
     zipf,
 )
@@ -31,6 +32,7 @@ GROUPS = {
     "misses": misses.measure,
     "crowds": crowds.measure,
     "commits": commits.measure,
+    "queries": queries.measure,
     "memory": memory.measure,
     "packed": packed.measure,
     "staleness": staleness.measure,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 MANY = 200
+TEAM = 20
 
 
 class Colour(enum.Enum):
@@ -58,11 +59,24 @@ class LocalRow(CachedModel, table=True):
     points: int = 0
 
 
+class ListedRow(CachedModel, table=True):
+    """A row that queries list; TEAM in each team."""
+
+    __cache_config__ = CacheConfig(queries="asked")
+
+    id: int | None = Field(default=None, primary_key=True)
+    team: int = Field(index=True)
+    name: str
+    score: int = 0
+
+
 def fill_tables(engine: Engine) -> None:
     """Make the tables and give the first two rows 1 to MANY."""
     SQLModel.metadata.create_all(engine)
     with Session(engine) as session:
         session.add(LocalRow(id=1))
+        for number in range(1, MANY + 1):
+            session.add(ListedRow(id=number, team=number // TEAM, name=f"name {number}"))
         for number in range(1, MANY + 1):
             session.add(PlainRow(**_values(number)))
             session.add(CachedRow(**_values(number)))

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.connections import isolation, publish
 from sqlmodel_cache.orm.connections.ledger import ledger_of
+from sqlmodel_cache.orm.queries import results
 from sqlmodel_cache.transport import commands
 
 _NOTHING: Final = "return 1\n"
@@ -64,13 +65,14 @@ class Flaw:
     """One canary: `promise` is the first of S1, S2 that must be seen broken.
 
     `fence` (milliseconds) and `whole` are what its run needs, and the control run gets too: fences
-    that run out before the COMMIT, and more writers of the whole model.
+    that run out before the COMMIT, more writers of the whole model, and readers of queries.
     """
 
     apply: Callable[[], None]
     promise: str = "stale_s1"
     fence: int | None = None
     whole: float = 0.01
+    queries: bool = False
 
 
 def apply(name: str) -> None:
@@ -145,6 +147,15 @@ def _old_snapshot() -> None:
     isolation.level_of = pretended
 
 
+def _no_stamps() -> None:
+    """Take every result of a query for one that depends on nothing."""
+
+    def same(*_: object) -> bytes:
+        return bytes(16)
+
+    vars(results)["_content"] = same
+
+
 FLAWS: Final[dict[str, Flaw]] = {
     "naive delete": Flaw(_naive),
     "no lease": Flaw(_no_lease),
@@ -152,4 +163,5 @@ FLAWS: Final[dict[str, Flaw]] = {
     "fence before the last flush": Flaw(_fence_before_flush),
     "fill from an old snapshot": Flaw(_old_snapshot),
     "epoch bumped once": Flaw(_epoch_only_after, whole=0.5),
+    "results without stamps": Flaw(_no_stamps, queries=True),
 }

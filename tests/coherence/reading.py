@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import get_many
+from sqlmodel_cache.orm import _sqlalchemy
 from tests.coherence.board import Known, Slot
 from tests.coherence.table import Item
 
@@ -23,13 +25,20 @@ class Judge:
 
     def judge(self, row: int, known: Known, item: Item | None) -> None:
         """Judge one read of `row` that began after `known` was true."""
+        if item is None:
+            self.judge_version(row, known, None, hit=False)
+        else:
+            self.judge_version(row, known, item.version, hit=item.from_cache)
+
+    def judge_version(self, row: int, known: Known, found: int | None, *, hit: bool) -> None:
+        """Judge the version of a row that was read, None if there was no row."""
         slot = self._slot
         slot.count("operations")
-        if item is None:
+        if found is None:
             slot.count("absent")
-            version, hit = max(slot.board.gone[row]), False
+            version = max(slot.board.gone[row])
         else:
-            version, hit = item.version, item.from_cache
+            version = found
             if version > known.seen:
                 slot.saw(row, version)
             slot.count("hits" if hit else "database")
@@ -37,13 +46,13 @@ class Judge:
                 slot.count("near")
         if version >= known.seen:
             return
-        if item is not None and not hit:
+        if found is not None and not hit:
             slot.count("stale_database")  # impossible: the harness itself would be wrong
         else:
             slot.count("stale_s1")
             if version < known.returned:
                 slot.count("stale_s2")
-        self.report("stale", row=row, read=version, hit=hit, absent=item is None,
+        self.report("stale", row=row, read=version, hit=hit, absent=found is None,
                     seen=known.seen, returned=known.returned)  # fmt: skip
 
     def report(self, what: str, **facts: Any) -> None:
@@ -63,3 +72,21 @@ class Judge:
         known = [self._slot.board.known(row) for row in rows]
         for row, before, item in zip(rows, known, get_many(session, Item, rows), strict=True):
             self.judge(row, before, item)
+
+    def ask_for_rows(self, session: Session) -> None:
+        """Read all rows by a cached query: its list, and its rows, from the cache."""
+        known = [self._slot.board.known(row) for row in range(len(self._slot.board.seen))]
+        statement = select(Item).where(Item.filler > "").order_by(Item.id)
+        found = session.scalars(statement, execution_options={"cache": True})
+        items = {item.id: item for item in found}
+        for row, before in enumerate(known):
+            self.judge(row, before, items.get(row))
+
+    def ask_for_columns(self, session: Session, rows: list[int]) -> None:
+        """Read versions by a cached query of columns; the session must be fresh."""
+        known = [self._slot.board.known(row) for row in rows]
+        statement = select(Item.id, Item.version).where(Item.id.in_(rows), Item.version > 0)
+        found = dict(session.execute(statement, execution_options={"cache": True}).tuples().all())
+        hit = _sqlalchemy.connection_of(session, session.get_bind()) is None  # no SQL was sent
+        for row, before in zip(rows, known, strict=True):
+            self.judge_version(row, before, found.get(row), hit=hit)

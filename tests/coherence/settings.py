@@ -17,8 +17,8 @@ class Settings:
     writes that name no key. In a `share` of cases a delay of up to `dawdle` is put into each
     window: between SELECT and fill, fence and COMMIT, COMMIT and release. Between two operations
     an actor pauses for `idle`. With `bulk` most reads are of `get_many`, whenever no commit is
-    near. A run ends early once a counter of the board is `enough`. Times are in seconds, `fence`
-    in milliseconds. `flaw` names a canary.
+    near; with `queries` some are of cached queries. A run ends early once a counter of the board is
+    `enough`. Times are in seconds, `fence` in milliseconds. `flaw` names a canary.
     """
 
     folder: Path
@@ -35,6 +35,7 @@ class Settings:
     whole: float = 0.01
     idle: float = 0.0
     bulk: bool = True
+    queries: bool = True
     enough: tuple[str, int] | None = None
     fence: int | None = None
     flaw: str | None = None
@@ -62,6 +63,7 @@ class Settings:
             whole=flaw.whole,
             share=0.5,
             bulk=False,
+            queries=flaw.queries,
             dawdle=0.005,
             prefix=f"{self.prefix}-{name.replace(' ', '-')}-{broken:d}",
             folder=self.folder / f"{name.replace(' ', '-')}-{broken:d}",

@@ -18,6 +18,7 @@ from typing import Any, Final
 import wrapt
 
 from sqlmodel_cache.orm._sqlalchemy import await_, in_greenlet
+from sqlmodel_cache.orm.queries import answer
 from sqlmodel_cache.orm.reads import lookup, many
 from sqlmodel_cache.protocol.ops import Fence, Release
 from sqlmodel_cache.transport.async_ import RedisAsyncTransport
@@ -177,5 +178,5 @@ def delay_fills(delay: Callable[[], None]) -> None:
         delay()
         return settle(*arguments)
 
-    for module in (lookup, many):
+    for module in (lookup, many, answer):
         vars(module)["settle"] = dawdle

@@ -18,7 +18,7 @@ class Item(Base):
     """Its version numbers commits, by whatever statement; a deletion is a version too."""
 
     __tablename__ = "coherence_item"
-    __cache_config__ = CacheConfig(ttl=600, negative_ttl=600)
+    __cache_config__ = CacheConfig(ttl=600, negative_ttl=600, queries="asked")
 
     id: Mapped[int] = mapped_column(primary_key=True)
     version: Mapped[int]

@@ -75,6 +75,10 @@ class Actor:
         elif dice > 0.95:
             self._read_from_snapshot(session)
         else:
+            if dice < self.settings.writes + 0.04 and self.settings.queries:
+                self.judge.ask_for_columns(session, [self.board.hot])
+                session.rollback()
+                self.judge.ask_for_rows(session)
             from_database = {"execution_options": {"cache": False}} if dice > 0.93 else {}
             for number in range(BURST):
                 session.expunge_all()  # what is in the identity map is not looked up again

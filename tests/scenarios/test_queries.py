@@ -506,6 +506,36 @@ def test_purge_takes_results_along(world: World, base: int) -> None:
     assert not [key for key in world.backing.values() if "~!r:" in key]
 
 
+def test_what_commits_send(
+    make_world: Callable[..., World], commandstats: Callable[[], Any]
+) -> None:
+    """Without `queries` what they always sent; with them the same trips, and one for old values."""
+    world = make_world("sync", "redis", "sqlite")
+    Base.metadata.create_all(world.outside)
+    base = int(world.fresh[:6], 16) * 100 + 1_000_000
+    people(world, base)
+    world.store(Loner(id=base, name="x", squad_id=1))
+    for model in (Loner, Agent):
+        world.get(model, base)
+
+    def sent(model: Any, **values: Any) -> Any:
+        with world.session() as session:
+            row = session.get(model, base)
+            for name, value in values.items():
+                setattr(row, name, value)
+            with commandstats() as commands:
+                session.commit()
+        return commands
+
+    alone = sent(Loner, squad_id=2)
+    assert alone["evalsha"] == 2
+    assert "mget" not in alone
+    world.get(Agent, base)
+    assert "mget" not in sent(Agent, rank=5)
+    world.get(Agent, base)
+    assert sent(Agent, squad_id=base + 1)["mget"] == 1
+
+
 @on_sqlite
 def test_invalidate_takes_results_along(world: World, base: int) -> None:
     """What changed a row behind the back changed its lists, too."""
