@@ -59,6 +59,9 @@ class CacheConfig:
         query_columns: attributes whose values tell results apart: `team_id == 3` is not forgotten
             where only rows of other teams come and go. None: those with a foreign key, an index
             or a unique constraint.
+        collections: relationships of this model, to many or to one that has the key, that are
+            remembered as lists of keys: an access needs no SQL until a member comes or goes. Its
+            targets must be cached, too; their commits then forget such lists.
     """
 
     enabled: bool = True
@@ -77,6 +80,7 @@ class CacheConfig:
     local_ttl: int | None = None
     queries: bool | Literal["asked"] = False
     query_columns: tuple[str, ...] | None = None
+    collections: tuple[str, ...] = ()
 
     def check(self, model: str) -> None:
         """Raise `ConfigurationError`, naming `model`, for the first value that cannot work."""
@@ -114,6 +118,12 @@ class CacheConfig:
             raise ConfigurationError(
                 f"{where}: query_columns={columns!r} is not valid; use a tuple of attribute names:"
                 ' query_columns=("team_id",)'
+            )
+        names: object = self.collections
+        if not (type(names) is tuple and all(map(_is_name, names))):
+            raise ConfigurationError(
+                f"{where}: collections={names!r} is not valid; use a tuple of names of"
+                ' relationships: collections=("heroes",)'
             )
         _check_choice(where, "mode", self.mode, (*MODES, None))
         for name in ("sample", "verify"):

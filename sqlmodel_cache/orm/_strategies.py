@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import wrapt
+from sqlalchemy import select
 from sqlalchemy.orm import (
     InstanceState,
     Load,
@@ -120,8 +121,15 @@ def keyed_load(loader: Any, arguments: tuple[Any, ...]) -> KeyedLoad | None:
     That is: a condition of any other kind, one that an option added to, a refresh, and
     `lazy="raise_on_sql"`, which must not depend on what is cached.
     """
-    session, state, identity, passive, loadopt, _, extra, path, given = arguments
-    if not loader.use_get or loader._raise_on_sql or extra:
+    session, state, identity, *_ = arguments
+    about = _about(loader, arguments) if loader.use_get else None
+    return None if about is None else KeyedLoad(session, state, loader.mapper, identity, *about)
+
+
+def _about(loader: Any, arguments: tuple[Any, ...]) -> tuple[Any, dict[str, Any]] | None:
+    """Return (load path of the target, execution options) of a lazy load."""
+    _, state, _, passive, loadopt, _, extra, path, given = arguments
+    if loader._raise_on_sql or extra:
         return None
     if loadopt is not None and loadopt._extra_criteria:
         return None
@@ -135,8 +143,42 @@ def keyed_load(loader: Any, arguments: tuple[Any, ...]) -> KeyedLoad | None:
         options["autoflush"] = False
     if path is None:
         path = state.load_path if state.load_options else state.mapper._path_registry
-    path = path_below(path, loader.parent_property)
-    return KeyedLoad(session, state, loader.mapper, identity, path, options)
+    return path_below(path, loader.parent_property), options
+
+
+class ListLoad(NamedTuple):
+    """A lazy load by a condition on other columns than a primary key, about to be sent.
+
+    `parameters` are those of the SELECT that `list_statement` returns; `path` as in `KeyedLoad`.
+    """
+
+    session: Session
+    state: InstanceState[Any]
+    prop: RelationshipProperty[Any]
+    parameters: dict[str, Any]
+    path: Any
+    execution_options: dict[str, Any]
+
+
+def list_load(loader: Any, arguments: tuple[Any, ...]) -> ListLoad | None:
+    """Read the arguments of `_emit_lazyload`; None for what only the database can answer."""
+    session, state, _, passive, *_ = arguments
+    about = None if loader.use_get or not state.key else _about(loader, arguments)
+    if about is None or loader.key in state.dict:
+        return None
+    _, parameters = loader._generate_lazy_clause(state, passive)
+    if any(isinstance(value, LoaderCallableStatus) for value in parameters.values()):
+        return None
+    return ListLoad(session, state, loader.parent_property, parameters, *about)
+
+
+def list_statement(prop: RelationshipProperty[Any]) -> Any:
+    """Return the SELECT of a relationship's lazy load, as a statement of its own."""
+    loader = _lazy_loader(prop)
+    statement = select(prop.entity).where(loader._simple_lazy_clause[0])
+    if prop.secondary is not None:
+        statement = statement.select_from(prop.mapper, prop.secondary)
+    return statement.order_by(*loader._order_by) if loader._order_by else statement
 
 
 class Wish(NamedTuple):

@@ -21,7 +21,7 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm import _sqlalchemy, sessions
 from sqlmodel_cache.orm.cache import Cache
-from sqlmodel_cache.orm.model import capture, conditions, policy, uniques
+from sqlmodel_cache.orm.model import capture, collections, conditions, policy, uniques
 from sqlmodel_cache.orm.model.plan import root_of
 from sqlmodel_cache.orm.model.tables import forget_table_map, table_map
 from sqlmodel_cache.orm.reads import ahead, lookup
@@ -135,6 +135,8 @@ def _on_configured_mapper(mapper: Mapper[Any], cls: type) -> None:
             uniques.check(mapper, config)
         if config is not None and config.query_columns:
             conditions.check(mapper, config)
+        if config is not None and config.collections:
+            collections.check(mapper, config)
         configure_from_environment()
 
 

@@ -179,6 +179,29 @@ def test_decorators_return_the_class_itself() -> None:
     assert Some.__cache_config__ == CacheConfig(ttl=3)  # type: ignore[attr-defined]
 
 
+def test_a_bare_decorator_keeps_what_the_class_says() -> None:
+    """`@cached` without settings above a class with a `__cache_config__` of its own."""
+
+    class Base(SQLModel, registry=registry()):
+        pass
+
+    said = CacheConfig(ttl=7)
+
+    @cached
+    class Row(Base, table=True):
+        __cache_config__ = said
+
+        id: int = Field(primary_key=True)
+
+    assert Row.__cache_config__ is said
+
+    @cached
+    class Heir(Row):
+        pass
+
+    assert Heir.__cache_config__ == CacheConfig()
+
+
 def test_class_that_did_not_opt_in_is_not_cached(engine: Engine) -> None:
     """Nothing is asked, counted or stored."""
     SQLModelCache.configure("memory://")

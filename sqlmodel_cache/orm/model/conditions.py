@@ -7,7 +7,7 @@ under a collation, no float, nothing that the database rounds.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -35,12 +35,17 @@ class Stamped:
     implicit: frozenset[str]
 
 
-def stamped(table: Table, named: set[Column[Any]] | None) -> Stamped:
-    """Return a table as its writers see it. `named`: the columns that were chosen, if any were."""
+def stamped(
+    table: Table, named: Collection[Column[Any]] | None, also: Collection[Column[Any]] = ()
+) -> Stamped:
+    """Return a table as its writers see it.
+
+    `named`: the columns that were chosen, if any were; `also`: those that are needed anyway.
+    """
     chosen = [
         column
         for column in table.columns
-        if (_is_likely(column) if named is None else column in named)
+        if column in also or (_is_likely(column) if named is None else column in named)
     ]
     return Stamped(
         table, tuple(chosen), frozenset(c.name for c in table.columns if _changes_by_itself(c))

@@ -65,11 +65,13 @@ def cached(
     local_ttl: int | None = ...,
     queries: bool | Literal["asked"] = ...,
     query_columns: tuple[str, ...] | None = ...,
+    collections: tuple[str, ...] = ...,
 ) -> Callable[[C], C]: ...
 def cached(model: Any = None, /, **settings: Any) -> Any:
     """Opt a mapped class in: `@cached` or `@cached(ttl=300)`.
 
-    Takes the fields of `CacheConfig`. Works for any class that SQLAlchemy maps, before or after
+    Takes the fields of `CacheConfig`; without any, a `__cache_config__` of the class's own stays
+    what it is. Works for any class that SQLAlchemy maps, before or after
     it is mapped. Raises ConfigurationError for a value that cannot work.
     """
 
@@ -79,10 +81,14 @@ def cached(model: Any = None, /, **settings: Any) -> Any:
                 f"@cached is for mapped classes, not for {cls!r}; write @cached or"
                 " @cached(ttl=300) above the class"
             )
-        try:
-            config = CacheConfig(**settings)
-        except TypeError as error:
-            raise ConfigurationError(f"{cls.__name__}: @cached: {error}") from None
+        config = None if settings else vars(cls).get(ATTRIBUTE)
+        if config is None:
+            try:
+                config = CacheConfig(**settings)
+            except TypeError as error:
+                raise ConfigurationError(f"{cls.__name__}: @cached: {error}") from None
+        elif not isinstance(config, CacheConfig):
+            raise _no_config(cls, config)
         _check(config, cls)
         type.__setattr__(cls, ATTRIBUTE, config)
         compiled.clear()
@@ -103,6 +109,12 @@ def _check(config: CacheConfig, cls: type) -> None:
         packer(config.compress, f"{cls.__name__}.__cache_config__")
 
 
+def _no_config(cls: type, found: object) -> ConfigurationError:
+    return ConfigurationError(
+        f"{cls.__name__}.__cache_config__ is a {type(found).__name__}; assign a CacheConfig(...)"
+    )
+
+
 def config_of(cls: type) -> CacheConfig | None:
     """Return the policy that `cls` inherits, None if it never opted in.
 
@@ -114,10 +126,7 @@ def config_of(cls: type) -> CacheConfig | None:
         if config is None:
             continue
         if not isinstance(config, CacheConfig):
-            raise ConfigurationError(
-                f"{base.__name__}.__cache_config__ is a {type(config).__name__}; assign a"
-                " CacheConfig(...)"
-            )
+            raise _no_config(base, config)
         if config is not _MIXIN_DEFAULT:
             _check(config, cls)
             return config

@@ -127,6 +127,7 @@ class Reader:
         self.converter = converter
         self.pointers: dict[tuple[str, ...], Any] = {}  # by unique key, see orm/reads/pointers.py
         self.questions: dict[Any, Any] = {}  # by statement, see orm/queries/questions.py
+        self.lists: dict[Any, Any] = {}  # by relationship, see orm/queries/lists.py
         self.conduct: Conduct | None = None
         beta = plan.config.refresh_ahead
         self.ahead = Ahead(beta, counters) if beta else None

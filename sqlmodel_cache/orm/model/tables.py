@@ -8,7 +8,7 @@ table does, under names of its own. What the database itself does further down f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 from weakref import ref
@@ -17,6 +17,7 @@ from sqlalchemy import Column, MetaData, Table, TableClause
 from sqlalchemy.orm import Mapper
 
 from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.model.collections import Reach, reach_of
 from sqlmodel_cache.orm.model.conditions import Stamped, named_columns, stamped
 from sqlmodel_cache.orm.model.plan import Plan, root_of, unions
 from sqlmodel_cache.orm.model.policy import config_of, opted_in
@@ -38,7 +39,7 @@ class Root:
     uniques: tuple[Unique, ...]  # by which rows of its hierarchy are looked up
     local_ttl: int  # the longest that a class of its hierarchy has; 0: nobody keeps copies
     hash_keys: bool  # its rows' keys are hidden
-    cls: ref[type]
+    cls: Callable[[], type | None]  # a weak reference; None for a table that is no class's
     # Its hierarchy's tables, if results of queries are cached: their writers send stamps.
     stamped: tuple[Stamped, ...] = ()
     unasked: bool = False  # all its classes cache queries that nobody asks for
@@ -74,13 +75,16 @@ class TableMap:
         self._roots: dict[Table, Root] = {}
         self._targets: dict[Table, list[Target]] = {}
         self._by_name: dict[str, list[Target]] = {}
+        reach = reach_of(mappers)
         families: dict[Table, list[Mapper[Any]]] = {}
         for mapper in mappers:
             table = root_of(mapper).local_table
             if isinstance(table, Table):
                 families.setdefault(table, []).append(mapper)
         for table, family in families.items():
-            self._add(table, family)
+            self._add(table, family, reach)
+        for table in reach.associations:
+            self._add_association(table)
         self._named = {root.table: root for root in self._roots.values()}
 
     def roots(self) -> list[Root]:
@@ -181,7 +185,7 @@ class TableMap:
             m.tables[table.fullname] for m in where if m is not None and table.fullname in m.tables
         ]
 
-    def _add(self, table: Table, family: list[Mapper[Any]]) -> None:
+    def _add(self, table: Table, family: list[Mapper[Any]], reach: Reach) -> None:
         configs = [config_of(mapper.class_) for mapper in family]
         root_mapper = root_of(family[0])
         root = self._roots[table] = Root(
@@ -194,7 +198,7 @@ class TableMap:
             max((config.local_ttl or 0 for config in configs if config is not None), default=0),
             any(config is not None and config.hash_keys for config in configs),
             ref(root_mapper.class_),
-            _stamped(family),
+            _stamped(family, reach),
             all(config is not None and config.queries is True for config in configs),
         )
         for each in dict.fromkeys(member for mapper in family for member in _lineage(mapper)):
@@ -203,6 +207,30 @@ class TableMap:
                 target = Target(root, _key_columns(each, root_of(each)))
                 self._targets.setdefault(here, []).append(target)
                 self._by_name.setdefault(here.fullname, []).append(target)
+
+    def _add_association(self, table: Table) -> None:
+        """Have the writers of a table that no cached class is mapped to tell of lists."""
+        if table in self._targets:
+            return
+        key = tuple(table.primary_key.columns)
+        root = self._roots[table] = Root(
+            table.name,
+            table.fullname,
+            tuple(column.type for column in key),
+            negative=False,
+            schemas=(table.schema,),
+            uniques=(),
+            local_ttl=0,
+            hash_keys=any(self._hides(key.column.table) for key in table.foreign_keys),
+            cls=_no_class,
+            stamped=(stamped(table, None),),
+        )
+        target = Target(root, key or None)
+        self._targets[table] = [target]
+        self._by_name.setdefault(table.fullname, []).append(target)
+
+    def _hides(self, table: TableClause) -> bool:
+        return any(target.root.hash_keys for target in self._at(table))
 
     def _at(self, table: TableClause) -> Sequence[Target]:
         return self._targets.get(cast("Table", table), ())
@@ -225,12 +253,16 @@ def _uniques(family: Iterable[Mapper[Any]]) -> tuple[Unique, ...]:
     return tuple(found.values())
 
 
-def _stamped(family: Iterable[Mapper[Any]]) -> tuple[Stamped, ...]:
-    """Return the tables of a hierarchy, each once; none if no class of it caches queries."""
+def _no_class() -> None:
+    """Stand for the class of a table that none is mapped to."""
+
+
+def _stamped(family: Iterable[Mapper[Any]], reach: Reach) -> tuple[Stamped, ...]:
+    """Return the tables of a hierarchy, each once; none if they are in no cached query or list."""
     members = [(mapper, config) for mapper in family if (config := config_of(mapper.class_))]
-    if not any(config.queries for _, config in members):
-        return ()
     tables = dict.fromkeys(each.local_table for mapper, _ in members for each in _lineage(mapper))
+    if not (any(config.queries for _, config in members) or any(map(reach.concerns, tables))):
+        return ()
     named = {
         column
         for mapper, config in members
@@ -239,7 +271,9 @@ def _stamped(family: Iterable[Mapper[Any]]) -> tuple[Stamped, ...]:
     }
     own = any(config.query_columns is not None for _, config in members)
     return tuple(
-        stamped(table, named if own else None) for table in tables if isinstance(table, Table)
+        stamped(table, named if own else None, reach.columns.get(table, ()))
+        for table in tables
+        if isinstance(table, Table)
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
 from sqlalchemy import Result, inspect
@@ -42,7 +42,15 @@ if TYPE_CHECKING:
     from sqlmodel_cache.orm.model.plan import Plan
 
 _Load = Callable[[], Result[Any]]
-_Keys = list[tuple[Any, ...]]
+Keys = list[tuple[Any, ...]]
+T = TypeVar("T")
+
+
+class Rows(NamedTuple):
+    """What the cache has of a result, and the moment of `clock.real()` when it was asked."""
+
+    rows: list[Sequence[Any]]
+    begun: float
 
 
 def answer(
@@ -82,15 +90,9 @@ def answer(
         return past(Bypass.STATEMENT)
     load_options = _compiling.loader_options_of(statement)
     arguments = {**how, "options": load_options} if load_options else how
-    scope = decide(cache, binding, session, plan, options, arguments)
-    if type(scope) is not Scope:
-        assert isinstance(scope, Bypass)
+    scope = admitted(decide(cache, binding, session, plan, options, arguments))
+    if isinstance(scope, Bypass):
         return past(scope)
-    if not cache.stores.full:
-        return past(Bypass.QUERY)
-    if scope.watching is not None and scope.watching.shadow:
-        return past(Bypass.SHADOW)
-    scope = msgspec.structs.replace(scope, watching=None)
     key = _compiling.cache_key_of(statement)
     if key is None:
         return past(Bypass.STATEMENT)
@@ -106,14 +108,16 @@ def answer(
         return past(asked)
     load = partial(execute, session, statement, params, **buffered(how, options))
     place = root_place(plan, options, load_options) if load_options else None
-    found = _found(scope, counters, asked, load, partial(_rows_of, scope.session, question))
+    found = find(scope, counters, asked, load, partial(_rows_of, scope.session, question))
     if isinstance(found, Result):
         return found
     rows, begun = found
     if not question.entity:
         counters.hit(begun)
         return _compiling.rows_result(question.metadata, map(tuple, rows), filtered=False)
-    instances = instances_of(scope, asked, [tuple(row) for row in rows], place)
+    options_too = {"load_options": place.load_options} if place is not None else {}
+    ask = partial(query, session, plan.mapper.class_, autoflush=False, **options_too)
+    instances = instances_of(scope, asked, [tuple(row) for row in rows], ask, place)
     if instances is None:
         counters.misses += 1
         timed = Timed(load)
@@ -126,14 +130,25 @@ def answer(
     return _sqlalchemy.entity_result(metadata_of(scope), instances)
 
 
-def _found(
+def admitted(scope: Scope | Bypass) -> Scope | Bypass:
+    """Return the scope of a query where that of rows is given, or why the database must answer."""
+    if isinstance(scope, Bypass):
+        return scope
+    if not scope.cache.stores.full:
+        return Bypass.QUERY
+    if scope.watching is None:
+        return scope
+    return Bypass.SHADOW if scope.watching.shadow else msgspec.structs.replace(scope, watching=None)
+
+
+def find(
     scope: Scope,
     counters: Counters,
     asked: Asked,
-    load: _Load,
-    rows_of: Callable[[Result[Any]], Sequence[Sequence[Any]] | None],
-) -> tuple[list[Sequence[Any]], float] | Result[Any]:
-    """Return (rows that the cache has, since when), else what `load` loads, which is stored."""
+    load: Callable[[], T],
+    rows_of: Callable[[T], Sequence[Sequence[Any]] | None],
+) -> Rows | T:
+    """Return the rows that the cache has, else what `load` loads, which is stored."""
     begun = clock.real()
     flights = scope.cache.flights
     if flights.flying and (flight := flights.find(asked.entry.value)) is not None:
@@ -152,14 +167,16 @@ def _found(
         scope.cache.switch.look()
     if isinstance(outcome, read.Hit):
         rows: list[Sequence[Any]] = outcome.found  # type: ignore[assignment]
-        return rows, begun
+        return Rows(rows, begun)
     counters.misses += 1
     timed = Timed(load)
     try:
+        loaded: T
         if outcome.held is None:
-            loaded: Result[Any] = timed()
+            loaded = timed()
             return loaded
-        return _fill(scope, counters, asked, outcome.held, timed, rows_of)
+        loaded = _fill(scope, counters, asked, outcome.held, timed, rows_of)
+        return loaded
     finally:
         counters.miss(begun, timed.seconds)
 
@@ -169,9 +186,9 @@ def _fill(
     counters: Counters,
     asked: Asked,
     held: read.Held,
-    load: _Load,
-    rows_of: Callable[[Result[Any]], Sequence[Sequence[Any]] | None],
-) -> Result[Any]:
+    load: Callable[[], T],
+    rows_of: Callable[[T], Sequence[Sequence[Any]] | None],
+) -> T:
     reader = copy(scope.reader)
     reader.counters = counters
     own = msgspec.structs.replace(scope, reader=reader)
@@ -199,24 +216,27 @@ def _rows_of(
 
 
 def instances_of(
-    scope: Scope, asked: Asked, keys: _Keys, place: Place | None = None
+    scope: Scope,
+    asked: Asked,
+    keys: Keys,
+    ask: Callable[[Keys], dict[tuple[Any, ...], Any]],
+    place: Place | None = None,
 ) -> list[Any] | None:
     """Return the instances of a list that was found; None if it no longer holds.
 
-    `place` is given where loader options say what comes along.
+    Those that are not cached come from `ask`, which may raise Outdated. `place` is where they
+    arrive, if not at the top of a plain SELECT.
     """
-    session, model = scope.session, scope.reader.plan.mapper.class_
     loaded: list[Any] = []
 
-    def ask(missing: _Keys) -> dict[tuple[Any, ...], Any]:
-        options = () if place is None else place.load_options
-        found = query(session, model, missing, autoflush=False, load_options=options)
-        loaded.append(found)
-        return found
+    def ask_and_tell(missing: Keys) -> dict[tuple[Any, ...], Any]:
+        loaded.append(missing)
+        return ask(missing)
 
     wanted = list(dict.fromkeys(keys))
     try:
-        found, _ = from_cache(scope, wanted, ask, Beside(asked.stamps, asked.agrees), place)
+        beside = Beside(asked.stamps, asked.agrees)
+        found, _ = from_cache(scope, wanted, ask_and_tell, beside, place)
         if loaded and not bridge.run(scope.cache.stores, still_holds(asked)):
             return None
     except (Outdated, UnavailableError):

@@ -20,6 +20,7 @@ from sqlalchemy.orm.collections import collection_adapter
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
+from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy, _strategies, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
@@ -104,6 +105,20 @@ def related_place(
         return Place(path, (), load_options=load_options)
     steps = plan.remembered(path.path, partial(_steps_at, plan, path))
     return None if steps is None else Place(path, steps, handed_on(options), load_options)
+
+
+def place_of(
+    plan: Plan, path: Any, state: InstanceState[Any], options: Mapping[str, Any]
+) -> Place | Bypass:
+    """Return the place of what a lazy load of `state` finds, or why the cache cannot answer it."""
+    if state.identity_token is not None:
+        return Bypass.IDENTITY_TOKEN
+    said = state.load_options
+    if said:  # of the load that brought the parent; they go on to its lazy loads
+        wishes = _strategies.wishes(tuple(said))
+        if wishes is None or _strategies.concern(wishes, path):
+            return Bypass.LOADER_OPTIONS
+    return related_place(plan, path, options, said) or Bypass.EAGER
 
 
 def _steps_at(plan: Plan, path: Any) -> tuple[Step, ...] | None:

@@ -1,4 +1,4 @@
-"""`hero.team` answered from the cache: lazy loads that are lookups by primary key.
+"""`hero.team` answered from the cache: lazy loads that are lookups by primary key, and collections.
 
 Stands around the SELECT that SQLAlchemy's own lazy loader is about to send: attribute history,
 pending parents, `lazy="raise"` and the identity map have been seen to by then, and on a hit no
@@ -17,7 +17,8 @@ from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _strategies
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
-from sqlmodel_cache.orm.reads.along import related_place
+from sqlmodel_cache.orm.queries.lists import look_up_list
+from sqlmodel_cache.orm.reads.along import place_of
 from sqlmodel_cache.orm.reads.decide import Scope, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.lookup import hydrated, is_none, look_up
@@ -37,10 +38,16 @@ def _load(wrapped: Callable[..., Any], loader: Any, args: Any, kwargs: Any) -> A
     plan = plan_of(loader.mapper.class_)
     if plan is None:
         return wrapped(*args, **kwargs)
+    load = partial(wrapped, *args, **kwargs)
     asked = _strategies.keyed_load(loader, args)
-    if asked is None:
-        return wrapped(*args, **kwargs)
-    return _look_up(plan, asked, partial(wrapped, *args, **kwargs))
+    if asked is not None:
+        return _look_up(plan, asked, load)
+    owner = plan_of(loader.parent.class_)
+    if owner is not None and loader.key in owner.config.collections:
+        wanted = _strategies.list_load(loader, args)
+        if wanted is not None:
+            return look_up_list(plan, wanted, load)
+    return load()
 
 
 def _look_up(plan: Plan, asked: _strategies.KeyedLoad, load: Callable[[], Any]) -> Any:
@@ -51,17 +58,9 @@ def _look_up(plan: Plan, asked: _strategies.KeyedLoad, load: Callable[[], Any]) 
     if cache is None or pk is None:
         return load()
     counters = cache.tally.for_model(plan.name)
-    options = asked.state.load_options
-    place = related_place(plan, asked.path, asked.execution_options, options)
-    reason = Bypass.EAGER if place is None else None
-    if options:  # of the load that brought the parent; they go on to its lazy loads
-        said = _strategies.wishes(tuple(options))
-        if said is None or _strategies.concern(said, asked.path):
-            reason = Bypass.LOADER_OPTIONS
-    if asked.state.identity_token is not None:
-        reason = Bypass.IDENTITY_TOKEN
-    if reason is not None:
-        counters.bypass(reason)
+    place = place_of(plan, asked.path, asked.state, asked.execution_options)
+    if isinstance(place, Bypass):
+        counters.bypass(place)
         return load()
     scope = decide(cache, binding, session, plan, asked.execution_options, {}, snapshot_hits=True)
     if type(scope) is not Scope:

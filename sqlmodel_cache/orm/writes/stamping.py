@@ -69,6 +69,10 @@ def touch_stamps(
             touched.add(stamps.unknown(name, column.name))
         else:
             touched |= {stamps.value(name, column.name, text) for text in texts}
+    if moved and not hit.insert and not itself:
+        keyed = _values_in_key(hit, where, moved, parameters, codecs)
+        touched |= {stamps.value(name, each, text) for each in keyed for text in keyed[each]}
+        moved = [column for column in moved if column.name not in keyed]
     if moved and not hit.insert:
         keys = None if itself else _keys(hit, parameters, dialect, from_orm)
         names = [column.name for column in moved]
@@ -129,6 +133,26 @@ def _new_values(
             return None
         texts.add(text)
     return texts
+
+
+def _values_in_key(
+    hit: Hit,
+    where: Stamped,
+    moved: Sequence[Column[Any]],
+    parameters: Sequence[Mapping[str, Any]],
+    codecs: Mapping[str, Any],
+) -> dict[str, set[str]]:
+    """Return the texts of old values that are parts of the key by which the WHERE names rows."""
+    key = hit.target.pk or ()
+    found: dict[str, set[str]] = {}
+    for position, column in enumerate(key):
+        if column not in moved or len(parameters) > VALUES_AT_MOST:
+            continue
+        pks = [keys_of(hit.rows, values) for values in parameters]
+        texts = {codecs[column.name].encode((pk[position],)) for each in pks if each for pk in each}
+        if None not in texts and None not in pks and len(texts) <= VALUES_AT_MOST:
+            found[column.name] = texts
+    return found
 
 
 def _keys(

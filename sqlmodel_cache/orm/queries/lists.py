@@ -1,0 +1,110 @@
+"""Collections answered from the cache: a lazy load of them is a query with one parameter.
+
+Its SELECT is the loader's own condition and order. A hit has the objects that it would find, in
+their order; whoever loaded the collection's owner has seen to everything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sqlalchemy import inspect
+
+from sqlmodel_cache.events import Bypass
+from sqlmodel_cache.orm import _compiling, _sqlalchemy, _strategies
+from sqlmodel_cache.orm.binding import binding_of, cache_of
+from sqlmodel_cache.orm.model.tables import table_map
+from sqlmodel_cache.orm.queries.answer import Keys, admitted, find, instances_of
+from sqlmodel_cache.orm.queries.questions import Question
+from sqlmodel_cache.orm.queries.stamps import queries_of
+from sqlmodel_cache.orm.reads.along import Place, arrive, place_of
+from sqlmodel_cache.orm.reads.decide import decide
+from sqlmodel_cache.orm.reads.many import Outdated, query
+
+if TYPE_CHECKING:
+    from sqlmodel_cache.orm.model.plan import Plan
+    from sqlmodel_cache.orm.model.reader import Reader
+
+
+class _Loaded(NamedTuple):
+    """What the loader returned: a list, an object, None."""
+
+    value: Any
+
+
+def look_up_list(plan: Plan, asked: _strategies.ListLoad, load: Callable[[], Any]) -> Any:
+    """Answer a lazy load of a collection of `plan`'s model; `load` is the loader's own."""
+    session = asked.session
+    binding = binding_of(session)
+    cache = cache_of(binding)
+    if cache is None:
+        return load()
+    counters = cache.tally.for_model(queries_of(plan.name))
+    place = place_of(plan, asked.path, asked.state, asked.execution_options)
+    if isinstance(place, Bypass):
+        counters.bypass(place)
+        return load()
+    scope = admitted(decide(cache, binding, session, plan, asked.execution_options, {}))
+    if isinstance(scope, Bypass):
+        counters.bypass(scope)
+        return load()
+    question, key = _question(scope.reader, asked)
+    lookup = question.refused or question.ask(scope, key, asked.parameters)
+    if isinstance(lookup, Bypass):
+        counters.bypass(lookup)
+        return load()
+    found = find(scope, counters, lookup, lambda: _Loaded(load()), _keys_of)
+    if isinstance(found, _Loaded):
+        return found.value
+    rows, begun = found
+    ask = partial(_ask, plan, asked, place)
+    instances = instances_of(scope, lookup, [tuple(row) for row in rows], ask, place)
+    if instances is None or (len(instances) > 1 and not asked.prop.uselist):
+        counters.misses += 1
+        return load()
+    counters.hit(begun)
+    if asked.prop.uselist:
+        return instances
+    return instances[0] if instances else None
+
+
+def _ask(
+    plan: Plan, asked: _strategies.ListLoad, place: Place, missing: Keys
+) -> dict[tuple[Any, ...], Any]:
+    """Load members by primary key, as if the loader had. Raises Outdated where it must do it."""
+    if place.steps != plan.steps:
+        raise Outdated  # at the top of a SELECT they would bring other things along
+    session = asked.session
+    fresh = [
+        pk for pk in missing if not _sqlalchemy.knows(session, (plan.identity_class, pk, None))
+    ]
+    found = query(session, plan.mapper.class_, missing, autoflush=False)
+    for pk in fresh:
+        if (instance := found.get(pk)) is not None:
+            arrive(instance, place)
+    return found
+
+
+def _question(reader: Reader, asked: _strategies.ListLoad) -> tuple[Question, Any]:
+    """Return the question that a relationship's lazy load is, worked out the first time."""
+    known = reader.lists.get(asked.prop)
+    if known is not None and known[0].tables is table_map():
+        return known[0], known[1]
+    statement = _strategies.list_statement(asked.prop)
+    key = _compiling.cache_key_of(statement)
+    made = Question(reader, statement, key, table_map())
+    reader.lists[asked.prop] = made, key
+    return made, key
+
+
+def _keys_of(loaded: _Loaded) -> Sequence[Sequence[Any]] | None:
+    """Return the primary keys of what a loader returned, in its order; None: store nothing."""
+    found = loaded.value
+    if isinstance(found, list):
+        return [inspect(each).identity for each in found]
+    if found is None:
+        return []
+    state = inspect(found, raiseerr=False)
+    return None if state is None else [state.identity]
