@@ -288,6 +288,34 @@ def test_standing_around_lazy_loads(related):
     assert len(seen) == 2
 
 
+def test_lists_seen_before_their_select(related):
+    """Their parameters, and a SELECT that takes them and finds what the loader finds."""
+    child, parent, engine = related
+    down = inspect(parent).relationships.children
+    seen = []
+
+    def wrapper(wrapped, loader, args, kwargs):
+        seen.append((_strategies.list_load(loader, args), wrapped(*args, **kwargs)))
+        return seen[-1][1]
+
+    _strategies.wrap_lazy_loads(wrapper)
+    try:
+        with Session(engine) as session:
+            children = list(session.get(parent, 2).children)
+            ((load, found),) = seen
+            assert found == children
+            assert load.prop is down
+            assert list(load.parameters.values()) == [2]
+            assert load.path == instance_state(found[0]).load_path
+            statement = _strategies.list_statement(down)
+            assert session.scalars(statement, load.parameters).all() == found
+        with Session(engine) as session:
+            assert session.get(child, 1).parent.id == 2
+        assert seen[1][0] is None  # a lookup by key
+    finally:
+        _strategies.unwrap_lazy_loads()
+
+
 def test_nobody_else_touches_private_names():
     """Outside three files no attribute with a leading underscore is read but our own."""
     allowed = ("_sqlalchemy.py", "_strategies.py", "_compiling.py")
