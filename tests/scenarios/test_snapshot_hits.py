@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import Connection, NullPool, Pool, event, select, text
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import (
@@ -256,9 +256,81 @@ def test_a_driver_that_does_not_tell(plain: Any, monkeypatch: pytest.MonkeyPatch
     """Whether it has a transaction open: the end of the one before must have been seen."""
     _, engine, cached = plain
     monkeypatch.setattr(isolation, "_in_transaction", lambda driver: None)
+    event.listen(engine, "connect", lambda driver, record: None)
     engine.dispose()
     assert not served(engine, cached)
     assert served(engine, cached)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_connections_first_transaction(
+    make_world: Callable[..., World], early: None, mode: str
+) -> None:
+    """Of a connection that is new and nobody's yet: also where each transaction has its own."""
+    world = make_world(mode, "memory", "mariadb", snapshot_hits=True)
+    cached = hero(world)
+    with world.another_engine(poolclass=NullPool) as engine:
+        world.engine = engine
+        world.warm(Hero, cached)
+        for _ in range(2):
+            with world.session() as session:
+                begun(session)
+                session.execute(select(Hero.id).limit(1))
+                with world.no_sql():
+                    assert session.get(Hero, cached).name.startswith("Deadpond")
+
+
+def _reads(driver: Any, *_: Any) -> None:
+    cursor = driver.cursor()
+    cursor.execute("SELECT count(*) FROM scenario_hero")
+    cursor.close()
+
+
+@pytest.mark.parametrize("who", ["connect", "once", "first_connect", "every", "init", "creator"])
+def test_a_connection_that_somebody_used_first(
+    make_world: Callable[..., World], early: None, who: str
+) -> None:
+    """A snapshot may have begun before anything was sent that we see."""
+    world = make_world("sync", "memory", "mariadb", snapshot_hits=True)
+    cached = hero(world)
+    settings: dict[str, Any] = {"poolclass": NullPool}
+    url = world.outside.url
+    if who == "init":
+        settings["connect_args"] = {"init_command": "SELECT count(*) FROM scenario_hero"}
+    if who == "creator":
+        settings["creator"] = world.outside.raw_connection
+    text_url = url.render_as_string(hide_password=False)
+    with world.another_engine(text_url, **settings) as engine:
+        if who == "every":
+            event.listen(Pool, "connect", _reads)
+        elif who == "once":
+            event.listen(engine, "connect", _reads, once=True)
+        elif who not in ("init", "creator"):
+            event.listen(engine, who, _reads)
+        try:
+            with Session(engine) as session:
+                session.get(Hero, cached)
+            assert not served(engine, cached)
+        finally:
+            if who == "every":
+                event.remove(Pool, "connect", _reads)
+
+
+def test_a_connection_from_before(make_world: Callable[..., World], early: None) -> None:
+    """One that was made while nobody watched is not new."""
+    world = make_world("sync", "memory", "mariadb", snapshot_hits=True)
+    cached = hero(world)
+    prefix = SQLModelCache.get_config().key_prefix
+    world.warm(Hero, cached)
+    with world.another_engine(pool_size=1) as engine:
+        SQLModelCache.reset()
+        raw = engine.raw_connection()
+        _reads(raw)
+        SQLModelCache.configure(world.backing.transport, key_prefix=prefix, snapshot_hits=True)
+        world.warm(Hero, cached)
+        with Connection(engine, connection=raw) as connection, Session(connection) as session:
+            begun(session)
+            assert not hits_now(session, cached)
 
 
 @pytest.mark.parametrize("level", ["SERIALIZABLE"])

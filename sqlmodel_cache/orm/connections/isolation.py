@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.util import only_once
+
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.connections.cursors import is_half_read
@@ -60,8 +62,9 @@ def blocks(bind: Any, connection: Connection | None) -> Bypass | None:
 def begins_snapshot(connection: Connection, *, ended: bool) -> bool:
     """Tell whether the next statement of `connection`, and nothing before it, begins a snapshot.
 
-    Or might begin one. `ended`: the transaction before it was seen to end. Where a driver cannot
-    tell whether another is open, nothing but a listener of the pool's can have begun one since.
+    Or might begin one. `ended`: the transaction before it was seen to end, or there was none.
+    Where a driver cannot tell whether another is open, nothing but a listener of the pool's can
+    have begun one since.
     """
     dialect = connection.dialect.name
     if dialect == "sqlite":
@@ -72,6 +75,25 @@ def begins_snapshot(connection: Connection, *, ended: bool) -> bool:
     if told is None:
         return ended and not connection.engine.pool.dispatch.checkout
     return not told
+
+
+def connects_plainly(connection: Connection, ours: Any) -> bool:
+    """Tell whether nobody but SQLAlchemy, its driver and `ours` has used a new connection.
+
+    Of SQLAlchemy's own listeners one is wrapped as anybody's would be that is called once.
+    """
+    dispatch = connection.engine.pool.dispatch
+    listeners = [one for one in (*dispatch.first_connect, *dispatch.connect) if one is not ours]
+    others = [
+        one
+        for one in listeners
+        if not one.__module__.startswith(("sqlalchemy.engine.", "sqlalchemy.dialects."))
+    ]
+    return (
+        [one.__module__ for one in others] == [only_once.__module__]
+        and not _sqlalchemy.creator_is_foreign(connection.engine)
+        and getattr(driver_of(connection), "init_command", "not told") is None
+    )
 
 
 def _in_transaction(driver: Any) -> bool | None:

@@ -5,8 +5,8 @@ the two ends of that comparison. Each connection notes in its ledger when the fi
 transaction is about to be sent, and whether that began a snapshot. A statement that nobody saw (a
 driver's cursor, a program that configured the cache in the middle) is given away by the driver,
 which has a transaction open before its first statement; where the driver cannot say (MySQL's), the
-end of the former transaction must have been seen. And a lookup asks the store for its time
-together with the entry, or just after it.
+end of the former transaction must have been seen, or the connection be new. And a lookup asks the
+store for its time together with the entry, or just after it.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
+from sqlalchemy.pool import Pool
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.codec.envelope import dated
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm.binding import routes
 from sqlmodel_cache.orm.connections.cursors import is_half_read
-from sqlmodel_cache.orm.connections.isolation import begins_snapshot
+from sqlmodel_cache.orm.connections.isolation import begins_snapshot, connects_plainly
 from sqlmodel_cache.orm.connections.ledger import ledger_of, open_ledger
 from sqlmodel_cache.orm.connections.transactions import wrap_dialect
 from sqlmodel_cache.protocol import read
@@ -42,6 +43,8 @@ K = TypeVar("K")
 # Stands for the time since `watch`: of what came before, nobody knows all.
 _watcher: object = None
 
+_NEW = "sqlmodel_cache_new"  # in the `info` of a connection
+
 _STATEMENT_EVENTS = ("do_execute", "do_executemany", "do_execute_no_params")
 
 
@@ -60,6 +63,8 @@ def watch() -> None:
     for name in _STATEMENT_EVENTS:
         if not event.contains(Engine, name, _on_statement):
             event.listen(Engine, name, _on_statement)
+    if not event.contains(Pool, "connect", _on_connect):
+        event.listen(Pool, "connect", _on_connect)
 
 
 def unwatch() -> None:
@@ -69,6 +74,20 @@ def unwatch() -> None:
     for name in _STATEMENT_EVENTS:
         if event.contains(Engine, name, _on_statement):
             event.remove(Engine, name, _on_statement)
+    if event.contains(Pool, "connect", _on_connect):
+        event.remove(Pool, "connect", _on_connect)
+
+
+def _on_connect(driver: Any, record: Any) -> None:
+    record.info[_NEW] = _watcher
+
+
+def _is_new(connection: Connection) -> bool:
+    """Tell whether nothing at all was sent yet on a connection, but by SQLAlchemy and its driver.
+
+    True once. SQLAlchemy rolls back what it asks of its first connection.
+    """
+    return connection.info.pop(_NEW, None) is _watcher and connects_plainly(connection, _on_connect)
 
 
 def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
@@ -85,7 +104,8 @@ def _note(connection: Connection) -> None:
         ledger = open_ledger(connection)
     except NotImplementedError:  # a dialect's first connection, which is nobody's yet
         return
-    seen = ledger.begun is None and ledger.ended is _watcher
+    new = _is_new(connection)
+    seen = ledger.begun is None and (ledger.ended is _watcher or new)
     ledger.begun = _watcher
     begins = begins_snapshot(connection, ended=seen)
     ledger.snapshot_since = clock.real() if begins else None
