@@ -40,6 +40,10 @@ bench: $(VENV)/.bench  ## each target of the performance table, as a ratio
 coherence: $(VENV)/.test  ## the proof that nothing stale is read, in SECONDS=600
 	@SECONDS='$(SECONDS)' $(BIN)/python -m tests.coherence
 
+queries: $(VENV)/.test  ## cached queries against a session without cache, in EXAMPLES=50000
+	@QUERIES_EXAMPLES='$(or $(EXAMPLES),50000)' $(BIN)/python -m pytest -n 0 --hypothesis-profile=long \
+		tests/queries/test_oracle.py -p no:cacheprovider
+
 suites: $(VENV)/.test  ## SQLModel's own tests, without the cache and with every class cached
 	@$(BIN)/python -m tests.suites
 
@@ -63,4 +67,4 @@ $(BIN)/pip:
 		$(PYTHON) -m venv --without-pip --clear $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install --quiet pip; }
 
-.PHONY: help venv demo test lint types bench coherence suites docs clean
+.PHONY: help venv demo test lint types bench coherence queries suites docs clean

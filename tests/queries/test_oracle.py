@@ -1,6 +1,6 @@
 """A session with cached queries and one without: no difference, whatever is asked and written.
 
-`--hypothesis-profile=long` with `QUERIES_EXAMPLES=50000` is the long form (`make queries`).
+`make queries` is the long form; EXAMPLES says how many.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import create_engine, event
 from sqlalchemy.exc import IntegrityError
@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 from sqlalchemy.orm.exc import StaleDataError
 
 from sqlmodel_cache import SQLModelCache
+from sqlmodel_cache.orm.queries import depends, old
+from sqlmodel_cache.orm.writes import stamping
 from sqlmodel_cache.transport import MemoryTransport
 from tests.queries import world
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _REFUSED = (IntegrityError, StaleDataError)
-EXAMPLES = int(os.environ.get("QUERIES_EXAMPLES", "200"))
+EXAMPLES = int(os.environ.get("QUERIES_EXAMPLES") or 200)
 
 
 @pytest.fixture(scope="module")
@@ -105,16 +107,19 @@ def _transact(schema: world.Schema, session: Session, writes: list[Any], end: st
 _hits: list[int] = []
 
 
-@settings(max_examples=EXAMPLES)
-@given(
-    st.sampled_from(world.SCHEMAS),
-    st.lists(world.QUERIES, min_size=1, max_size=3),
-    st.lists(world.TRANSACTIONS, min_size=1, max_size=4),
-)
-def _examples(engines: Any, schema: Any, queries: Any, transactions: Any) -> None:
+def _example(engines: Any, schema: Any, queries: Any, transactions: Any) -> None:
     found, hits = differences(engines, schema, queries, transactions)
     _hits.append(hits)
     assert found == []
+
+
+_generated = given(
+    schema=st.sampled_from(world.SCHEMAS),
+    queries=st.lists(world.QUERIES, min_size=1, max_size=3),
+    transactions=st.lists(world.TRANSACTIONS, min_size=1, max_size=4),
+)
+_examples = settings(max_examples=EXAMPLES)(_generated(_example))
+_any_failure = settings(max_examples=300, phases=[Phase.generate])(_generated(_example))
 
 
 def test_no_difference(engines: tuple[Any, Any], record_property: Any) -> None:
@@ -124,3 +129,25 @@ def test_no_difference(engines: tuple[Any, Any], record_property: Any) -> None:
     assert sum(_hits) > len(_hits) * 2, "the queries were hardly ever cached"
     record_property("examples", len(_hits))
     record_property("hits", sum(_hits))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "broken"),
+    [
+        (old, "_granted", lambda *_: []),
+        (stamping, "_new_values", lambda *_: set()),
+        (depends.Need, "all", lambda need: []),
+    ],
+    ids=["no old values", "no new values", "no tables and columns"],
+)
+def test_the_judge_sees(
+    engines: tuple[Any, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    module: Any,
+    name: str,
+    broken: Any,
+) -> None:
+    """What is broken deliberately is a difference."""
+    monkeypatch.setattr(module, name, broken)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        _any_failure(engines)
