@@ -12,14 +12,14 @@ import pytest
 from tests.coherence.flaws import FLAWS
 from tests.coherence.run import run
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(300)
 
 CAUGHT = 25  # stale reads after which a canary counts as caught
 
 
 def test_no_stale_read(settings):
     """Threads and tasks of four processes read and write 16 rows; nobody sees anything old."""
-    result = run(replace(settings, seconds=180, enough=("near", 1_000)))
+    result = run(replace(settings, seconds=150, enough=("near", 1_000)))
     assert (result.stale_s1, result.stale_s2, result.errors) == (0, 0, 0), result.evidence
     assert result.stale_database == 0
     assert result.exit_codes == (0,) * 4
