@@ -71,6 +71,7 @@ class Rendered:
 
     Attributes:
         why: why it cannot be told what its result depends on; None if it can.
+        answers: it could be told by whoever knows.
         columns: how often each column is used, beside the select list of entities.
         tables: how often each table stands in a FROM; `single`: those that are there plainly.
         outer: some join is an outer one.
@@ -84,6 +85,7 @@ class Rendered:
         self.single: set[Table] = set()
         self.outer = False
         self.compiled: Any = None
+        self.answers = True
 
     def refuse(self, why: str) -> None:
         """Note a reason; the first one counts."""
@@ -166,6 +168,7 @@ def render(statement: Any, dialect: Any, key: Any) -> Rendered:
         )
     except (exc.SQLAlchemyError, NotImplementedError) as error:
         found.refuse(f"it does not compile ({type(error).__name__})")
+        found.answers = False
     return found
 
 
@@ -188,6 +191,7 @@ def _recorder(compiler: Any) -> Any:
                 said = getattr(select_stmt, name, None)
                 if said is not None and not (isinstance(said, Sized) and not len(said)):
                     self.noted.refuse(why)
+                    self.noted.answers = False
             return super().visit_select(select_stmt, *args, **kwargs)
 
         def visit_label(self, label: Any, add_to_result_map: Any = None, **kwargs: Any) -> Any:

@@ -13,7 +13,7 @@ import sqlmodel
 from sqlalchemy import bindparam, delete, exists, func, insert, literal, or_, select, text, update
 from sqlalchemy.orm import aliased, joinedload, selectinload, with_loader_criteria
 
-from sqlmodel_cache import SQLModelCache
+from sqlmodel_cache import ConfigurationError, SQLModelCache
 from sqlmodel_cache.orm.queries import results
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.query_models import (
@@ -397,6 +397,35 @@ def test_bypasses(world: World, base: int, statement: Callable[[int], Any], reas
         with world.one_select():
             ask(world, statement(base))
     assert world.stats().models["Agent (queries)"].bypasses == {reason: 2}
+
+
+@on_sqlite
+def test_what_somebody_says_it_depends_on(world: World, base: int) -> None:
+    """`cache_depends` names the tables of what cannot be understood: any change ends the result."""
+    people(world, base)
+    statement = select(Agent.name).where(text(f"squad_id = {base}")).order_by(Agent.name)
+    how: dict[str, Any] = {"cache_depends": [Agent, "scenario_qsquad"]}
+    assert len(learn(world, statement, **how)) == 2
+    with world.session() as session:
+        session.get(Agent, base).rank = 99
+        session.commit()
+    with world.one_select():
+        ask(world, statement, **how)
+    learn(world, statement, **how)
+    with world.session() as session:
+        session.get(Squad, base).name = "other"
+        session.commit()
+    with world.one_select():
+        ask(world, statement, **how)
+    with world.one_select():
+        ask(world, statement)
+    for wrong, said in (([], "not valid"), ("team", "not valid"), (["no_table"], "no MetaData")):
+        with pytest.raises(ConfigurationError, match=f"cache_depends.*{said}"):
+            ask(world, statement, cache_depends=wrong)
+    with world.one_select():
+        ask(world, statement, cache_depends=[Loner])
+    with world.one_select():
+        ask(world, statement.with_for_update(), **how)
 
 
 @on_sqlite

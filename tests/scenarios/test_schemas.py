@@ -8,7 +8,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import Connection, Engine, ForeignKey, create_engine, delete, event, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    ForeignKey,
+    create_engine,
+    delete,
+    event,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
@@ -25,7 +35,7 @@ class Person(Base):
     """A row that every tenant has one of."""
 
     __tablename__ = "schemas_person"
-    __cache_config__ = CacheConfig(ttl=60, negative_ttl=60)
+    __cache_config__ = CacheConfig(ttl=60, negative_ttl=60, queries="asked")
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     kind: Mapped[str] = mapped_column(default="person")
@@ -93,6 +103,40 @@ def tenants(
         for name in names:
             connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
     engine.dispose()
+
+
+def test_results_of_queries_in_two_schemas(tenants: Tenants) -> None:
+    """Each tenant has results of its own, and a commit forgets those of its schema only."""
+    names = select(Person.name).where(Person.kind == "person").order_by(Person.id)
+    people = select(Person).where(Person.name > "").order_by(Person.id)
+
+    def ask(number: int) -> tuple[list[str], list[str]]:
+        with Session(tenants.at(number)) as session:
+            asked = {"cache": True}
+            found = session.scalars(people, execution_options=asked).all()
+            return (
+                list(session.scalars(names, execution_options=asked)),
+                [person.name for person in found],
+            )
+
+    for number in (0, 1):
+        for _ in range(3):
+            assert ask(number)[0] == [f"one of {number}"]
+        with record_sql(tenants.engine) as sent:
+            assert ask(number)[1] == [f"one of {number}", f"two of {number}"]
+        assert not sent
+    with Session(tenants.at(0)) as session:
+        session.get(Person, 1).name = "new"  # type: ignore[union-attr]
+        session.commit()
+    with record_sql(tenants.engine) as sent:
+        assert ask(1)[0] == ["one of 1"]
+    assert not sent
+    assert ask(0) == (["new"], ["new", "two of 0"])
+    with Session(tenants.at(1)) as session:
+        session.execute(update(Person).where(Person.kind == "person").values(name="all"))
+        session.commit()
+    assert ask(1) == (["all"], ["all", "two of 1"])
+    assert ask(0) == (["new"], ["new", "two of 0"])
 
 
 def test_b24_the_rows_of_two_schemas_never_meet(tenants: Tenants) -> None:

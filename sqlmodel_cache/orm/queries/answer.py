@@ -25,6 +25,7 @@ from sqlmodel_cache.events import Bypass, Counters, logger
 from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import _compiling, _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
+from sqlmodel_cache.orm.queries.depends import OPTION
 from sqlmodel_cache.orm.queries.questions import Question, question_of
 from sqlmodel_cache.orm.queries.results import Asked, look_up, still_holds
 from sqlmodel_cache.orm.queries.stamps import queries_of
@@ -96,7 +97,7 @@ def answer(
     key = _compiling.cache_key_of(statement)
     if key is None:
         return past(Bypass.STATEMENT)
-    question = question_of(scope.reader, statement, key)
+    question = question_of(scope.reader, statement, key, options.get(OPTION))
     if question.refused is not None:
         return past(question.refused)
     if not question.entity and load_options:

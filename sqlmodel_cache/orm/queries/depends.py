@@ -18,11 +18,14 @@ from sqlalchemy import BindParameter, Column, Table
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Grouping, Null
 
+from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm import _compiling
 from sqlmodel_cache.orm.model.conditions import Stamped, value_codecs
 from sqlmodel_cache.orm.model.tables import Root, TableMap
 from sqlmodel_cache.orm.queries import stamps
+from sqlmodel_cache.orm.writes.named import tables_of
 
+OPTION: Final = "cache_depends"
 VALUES_AT_MOST: Final = 16  # of one query; beyond, it depends on all rows that come and go
 
 
@@ -100,6 +103,30 @@ def needs_of(
         if rendered.tables[table] == 1 and table in rendered.single and not rendered.outer:
             need = _refined(need, statement, rendered, dialect, used)
         needs.append(need)
+    return tuple(needs)
+
+
+def checked_depends(value: Any) -> tuple[Any, ...]:
+    """Return what `cache_depends` names; raises ConfigurationError if it is no list, or empty."""
+    if not isinstance(value, list | tuple) or not value:
+        raise ConfigurationError(
+            f"execution option {OPTION}={value!r} is not valid; use a list of mapped classes,"
+            f" Tables or names of tables, such as {OPTION}=[Hero, 'team']"
+        )
+    return tuple(value)
+
+
+def declared_needs(named: Sequence[Any], tables: TableMap, dialect: Any) -> tuple[Need, ...]:
+    """Return the needs of a statement of which somebody says what it depends on: all columns.
+
+    Raises Unstamped, and ConfigurationError for what names no table.
+    """
+    schema = dialect.default_schema_name
+    found = [table for each in named for table in tables_of(each, tables, schema, OPTION)]
+    needs = []
+    for table in dict.fromkeys(found):
+        root, where = stamped_root(table, tables)
+        needs.append(Need(root, where, frozenset(column.name for column in table.columns)))
     return tuple(needs)
 
 

@@ -22,7 +22,13 @@ from sqlmodel_cache.orm.model.conditions import value_codecs
 from sqlmodel_cache.orm.model.plan import plan_of
 from sqlmodel_cache.orm.model.tables import TableMap, table_map
 from sqlmodel_cache.orm.queries import stamps
-from sqlmodel_cache.orm.queries.depends import Need, Unstamped, needs_of
+from sqlmodel_cache.orm.queries.depends import (
+    Need,
+    Unstamped,
+    checked_depends,
+    declared_needs,
+    needs_of,
+)
 from sqlmodel_cache.orm.queries.results import Asked
 
 if TYPE_CHECKING:
@@ -40,7 +46,14 @@ class Question:
     `unasked`: all its tables' models cache queries that nobody asks for.
     """
 
-    def __init__(self, reader: Reader, statement: Any, key: Any, tables: TableMap) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        statement: Any,
+        key: Any,
+        tables: TableMap,
+        depends: tuple[Any, ...] = (),
+    ) -> None:
         self.tables = tables
         self.refused: Bypass | None = None
         self.why = ""
@@ -49,7 +62,7 @@ class Question:
         self.unasked = False
         self.needs: tuple[Need, ...] = ()
         rendered = self._rendered = _compiling.render(statement, reader.dialect, key)
-        if rendered.why is not None:
+        if rendered.why is not None and not (depends and rendered.answers):
             self._refuse(Bypass.STATEMENT, rendered.why)
             return
         entities = rendered.entities()
@@ -65,7 +78,12 @@ class Question:
             self._refuse(Bypass.STATEMENT, why)
             return
         try:
-            self.needs = needs_of(statement, rendered, tables, reader.dialect, entity=self.entity)
+            if depends:
+                self.needs = declared_needs(depends, tables, reader.dialect)
+            else:
+                self.needs = needs_of(
+                    statement, rendered, tables, reader.dialect, entity=self.entity
+                )
         except Unstamped as error:
             self._refuse(
                 Bypass.QUERY, f"nobody tells of changes in {error}: no model of it caches queries"
@@ -157,17 +175,22 @@ def _codec(reader: Reader, entities: list[_compiling.Entity], *, entity: bool) -
     return RowCodec(specs, reader.dialect, reader.converter, identity="~rows")
 
 
-def question_of(reader: Reader, statement: Any, key: Any) -> Question:
-    """Return the question that a statement of this form is, worked out the first time."""
+def question_of(reader: Reader, statement: Any, key: Any, depends: Any = None) -> Question:
+    """Return the question that a statement of this form is, worked out the first time.
+
+    `depends` is its execution option `cache_depends`. Raises ConfigurationError for a wrong one.
+    """
     known: dict[Any, Question] = reader.questions
     tables = table_map()
+    declared = () if depends is None else checked_depends(depends)
+    form = (key.key, declared) if declared else key.key
     try:
-        found = known[key.key]
+        found = known[form]
         if found.tables is tables:
             return found
     except KeyError:
         pass
-    made = Question(reader, statement, key, tables)
+    made = Question(reader, statement, key, tables, declared)
     if made.refused is not None:
         logger.info(
             "%s: a query is not cached, as %s",
@@ -177,5 +200,5 @@ def question_of(reader: Reader, statement: Any, key: Any) -> Question:
         )
     while len(known) >= _FORMS_AT_MOST:
         known.pop(next(iter(known), None), None)
-    known[key.key] = made
+    known[form] = made
     return made

@@ -14,7 +14,9 @@ from sqlmodel_cache.orm._sqlalchemy import PREBUFFERED
 
 # Every execution option of ours. What is nearly one of them is taken for a slip; other names that
 # begin with `cache_` belong to others (`cache_key`, `cache_region` of SQLAlchemy's own recipes).
-KNOWN: Final = ("cache", "cache_ttl", "cache_namespace", "cache_replica", "cache_invalidates")
+KNOWN: Final = (
+    "cache", "cache_ttl", "cache_namespace", "cache_replica", "cache_invalidates", "cache_depends",
+)  # fmt: skip
 _KNOWN: Final = frozenset(KNOWN)
 _NEAR: Final = 0.85  # difflib's ratio: a letter or so in ten
 

@@ -58,14 +58,20 @@ def tables_declared(value: Any, tables: TableMap, default_schema: str | None) ->
         )
     found: set[str] = set()
     for each in value:
-        for table in _tables_of(each, tables, default_schema):
+        for table in tables_of(each, tables, default_schema):
             found |= _touched(table, tables, default_schema)
             found |= tables.dependants(table, deleted=True)
             found |= tables.dependants(table, deleted=False)
     return frozenset(found)
 
 
-def _tables_of(named: Any, tables: TableMap, default_schema: str | None) -> Iterable[Table]:
+def tables_of(
+    named: Any, tables: TableMap, default_schema: str | None, option: str = OPTION
+) -> Iterable[Table]:
+    """Return the tables behind a mapped class, Table or name in an execution option.
+
+    Raises ConfigurationError for anything else.
+    """
     if isinstance(named, Table):
         return [named]
     if isinstance(named, str):
@@ -73,14 +79,14 @@ def _tables_of(named: Any, tables: TableMap, default_schema: str | None) -> Iter
         found = tables.called(name, schema, default_schema)
         if not found:
             raise ConfigurationError(
-                f"execution option {OPTION}: no MetaData of a mapped class has a table"
+                f"execution option {option}: no MetaData of a mapped class has a table"
                 f" {named!r}; name a table that one has, or the mapped class itself"
             )
         return found
     mapper = inspect(named, raiseerr=False) if isinstance(named, type) else named
     if not isinstance(mapper, Mapper):
         raise ConfigurationError(
-            f"execution option {OPTION}: {named!r} is no mapped class, Table or name of a table;"
+            f"execution option {option}: {named!r} is no mapped class, Table or name of a table;"
             " use one of these"
         )
     return [table for table in mapper.tables if isinstance(table, Table)]
