@@ -35,7 +35,7 @@ types: $(VENV)/.lint $(VENV)/.test  ## mypy --strict, and pyright on the public 
 	$(BIN)/pyright --pythonpath $(BIN)/python $(wildcard sqlmodel_cache/__init__.py sqlmodel_cache/api.py tests/typing)
 
 bench: $(VENV)/.bench  ## each target of the performance table, as a ratio
-	$(BIN)/python -m benchmarks $(if $(ALL),--all) $(if $(P10),zipf) $(if $(GROWTH),growth)
+	$(BIN)/python -m $(if $(PEERS),benchmarks.peers,benchmarks) $(if $(ALL),--all) $(if $(P10),zipf) $(if $(GROWTH),growth)
 
 coherence: $(VENV)/.test  ## the proof that nothing stale is read, in SECONDS=600
 	@SECONDS='$(SECONDS)' $(BIN)/python -m tests.coherence

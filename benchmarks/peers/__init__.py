@@ -1,0 +1,1 @@
+"""What else a user might pick, measured in an environment of its own: `make bench PEERS=1`."""
