@@ -1,0 +1,203 @@
+"""A Cluster of three nodes: what spans slots, nodes and lines."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import redis
+from redis.cluster import ClusterNode
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
+
+from sqlmodel_cache import CacheConfig, SQLModelCache, _state, get_many
+from sqlmodel_cache.keys import local_channel
+from sqlmodel_cache.protocol.ops import Release
+from sqlmodel_cache.protocol.read import new_token
+from sqlmodel_cache.transport import RedisSyncTransport, TieredTransport
+from tests.recording import record_sql
+from tests.servers.redis_server import RedisServer
+from tests.transports.stores import cluster_node
+
+SLOTS = 16_384
+ROWS = 64  # in all shards, and so on all nodes
+
+
+class Base(DeclarativeBase):
+    """Of the rows that lie on several nodes."""
+
+
+class Spread(Base):
+    """A row on one of the nodes."""
+
+    __tablename__ = "spread"
+    __cache_config__ = CacheConfig(ttl=300)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+class Copied(Base):
+    """A row of which processes keep copies."""
+
+    __tablename__ = "copied"
+    __cache_config__ = CacheConfig(ttl=300, local_ttl=300)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[list[RedisServer]]:
+    """Start three nodes that know each other, each with a third of the slots."""
+    with ExitStack() as stack:
+        servers = [stack.enter_context(cluster_node()) for _ in range(3)]
+        clients = [stack.enter_context(server.client()) for server in servers]
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
+            first, end = SLOTS * number // 3, SLOTS * (number + 1) // 3
+            client.execute_command("CLUSTER", "ADDSLOTS", *range(first, end))
+        for other in servers[1:]:
+            bus = other.arguments[-1]
+            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", other.port, bus)
+        _until(lambda: all(_is_whole(client) for client in clients))
+        yield servers
+
+
+def _is_whole(client: Any) -> bool:
+    said = client.execute_command("CLUSTER INFO")
+    return said["cluster_state"] == "ok" and int(said["cluster_known_nodes"]) == 3
+
+
+def _until(true: Any) -> None:
+    """Wait for servers to find each other, or a message to come."""
+    till = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < till, "it never came"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def cluster(nodes: list[RedisServer]) -> Iterator[Any]:
+    """Return a client of the whole Cluster, which is emptied before."""
+    start = [ClusterNode("127.0.0.1", nodes[0].port)]
+    with redis.RedisCluster(startup_nodes=start) as client:
+        client.flushall(target_nodes="primaries")
+        yield client
+
+
+@pytest.fixture
+def engine(tmp_path: Any) -> Iterator[Engine]:
+    """Return a database with rows in every shard."""
+    made = create_engine(f"sqlite:///{tmp_path}/nodes.sqlite3")
+    Base.metadata.create_all(made)
+    with Session(made) as session:
+        for model in (Spread, Copied):
+            session.add_all([model(id=number, name="a") for number in range(1, ROWS + 1)])
+        session.commit()
+    yield made
+    SQLModelCache.reset()
+    made.dispose()
+
+
+def per_node(nodes: list[RedisServer], table: str) -> list[int]:
+    """Return how many values of a table lie on each node."""
+    counts = []
+    for node in nodes:
+        with node.client() as client:
+            counts.append(sum(b"}:" in key for key in client.scan_iter(f"*:{table}:*")))
+    return counts
+
+
+def read_all(engine: Engine, model: Any) -> dict[int, str]:
+    """Return the names of all rows, read in a new session."""
+    with Session(engine) as session:
+        rows = get_many(session, model, range(1, ROWS + 1))
+        return {row.id: row.name for row in rows if row is not None}
+
+
+def test_rows_on_all_nodes(nodes: list[RedisServer], cluster: Any, engine: Engine) -> None:
+    """Stored and found on each; a commit reaches just its rows, and a bulk write all."""
+    SQLModelCache.configure(RedisSyncTransport(cluster))
+    read_all(engine, Spread)
+    assert all(per_node(nodes, "spread"))
+    assert sum(per_node(nodes, "spread")) == ROWS
+    with record_sql(engine) as sent:
+        assert set(read_all(engine, Spread).values()) == {"a"}
+    assert not sent
+    with Session(engine) as session:
+        for number in range(1, 10):
+            row = session.get(Spread, number)
+            assert row is not None
+            row.name = "b"
+        session.commit()
+    assert sum(per_node(nodes, "spread")) == ROWS - 9
+    with record_sql(engine) as sent:
+        names = read_all(engine, Spread)
+    assert len(sent) == 1
+    assert [names[number] for number in (1, 9, 10)] == ["b", "b", "a"]
+    with Session(engine) as session:
+        session.query(Spread).update({"name": "c"})
+        session.commit()
+    assert set(read_all(engine, Spread).values()) == {"c"}
+
+
+def test_purge_reaches_all_nodes(nodes: list[RedisServer], cluster: Any, engine: Engine) -> None:
+    """The bytes of a row, and of a model, wherever they lie."""
+    SQLModelCache.configure(RedisSyncTransport(cluster))
+    read_all(engine, Spread)
+    assert SQLModelCache.purge(Spread, *range(1, 11)) == 10
+    assert sum(per_node(nodes, "spread")) == ROWS - 10
+    read_all(engine, Spread)
+    SQLModelCache.invalidate(Spread)  # the bytes stay, under epochs that are gone
+    assert sum(per_node(nodes, "spread")) == ROWS
+    assert SQLModelCache.purge(Spread) == ROWS
+    assert per_node(nodes, "spread") == [0, 0, 0]
+    with record_sql(engine) as sent:
+        read_all(engine, Spread)
+        read_all(engine, Spread)
+    assert len(sent) == 1
+
+
+def test_the_switch(cluster: Any, engine: Engine) -> None:
+    """It lies on one node, and `switch_on` renews epochs on all."""
+    SQLModelCache.configure(RedisSyncTransport(cluster))
+    read_all(engine, Spread)
+    SQLModelCache.switch_off(Spread)
+    with record_sql(engine) as sent:
+        read_all(engine, Spread)
+    assert len(sent) == 1
+    SQLModelCache.switch_on(Spread)
+    with record_sql(engine) as sent:
+        read_all(engine, Spread)
+        read_all(engine, Spread)
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize("heard_at", [0, 1, 2])
+def test_messages_cross_nodes(
+    nodes: list[RedisServer], cluster: Any, engine: Engine, heard_at: int
+) -> None:
+    """What another process commits, wherever it lies, is heard of at whichever node listens."""
+    listen = nodes[heard_at].client()
+    tiers = TieredTransport(RedisSyncTransport(cluster), listen=listen)
+    SQLModelCache.configure(tiers)
+    prefix = SQLModelCache.get_config().key_prefix
+    read_all(engine, Copied)
+    assert tiers.wait_until_listening(local_channel(prefix), 20)
+    read_all(engine, Copied)
+    assert _state.active.stores.local.local_stats().entries == ROWS
+    with record_sql(engine) as sent:
+        read_all(engine, Copied)
+    assert not sent
+    # Another process, with a client of its own.
+    (namespace,) = next(iter(_state.active.sites)).namespaces
+    keys = _state.active.keyspace(namespace, "copied", 300)
+    other = RedisSyncTransport(cluster)
+    for number in range(1, ROWS + 1):
+        other.perform(Release(new_token(), (keys.entry(f"i{number}"),), ()))
+    _until(lambda: not len(tiers._rows))
+    listen.close()
