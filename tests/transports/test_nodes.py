@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 import redis
+from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
+from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
 from redis.cluster import ClusterNode
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from sqlmodel_cache import CacheConfig, SQLModelCache, _state, get_many
+from sqlmodel_cache import CacheConfig, SQLModelCache, _state, aget_many, get_many
 from sqlmodel_cache.keys import local_channel
 from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import new_token
-from sqlmodel_cache.transport import RedisSyncTransport, TieredTransport
+from sqlmodel_cache.transport import RedisAsyncTransport, RedisSyncTransport, TieredTransport
 from tests.recording import record_sql
 from tests.servers.redis_server import RedisServer
 from tests.transports.stores import cluster_node
@@ -175,6 +178,37 @@ def test_the_switch(cluster: Any, engine: Engine) -> None:
         read_all(engine, Spread)
         read_all(engine, Spread)
     assert len(sent) == 1
+
+
+async def test_from_coroutines(nodes: list[RedisServer], cluster: Any, engine: Engine) -> None:
+    """The same through the asynchronous client: fills, hits, commits, and a purge on all nodes."""
+    start = [AsyncClusterNode("127.0.0.1", nodes[0].port)]
+    database = create_async_engine(str(engine.url).replace("sqlite", "sqlite+aiosqlite", 1))
+    async with AsyncRedisCluster(startup_nodes=start) as client:
+        SQLModelCache.configure(RedisAsyncTransport(client))
+
+        async def names() -> list[str]:
+            async with AsyncSession(database) as session:
+                rows = await aget_many(session, Spread, range(1, ROWS + 1))
+                return [row.name for row in rows if row is not None]
+
+        await names()
+        assert sum(per_node(nodes, "spread")) == ROWS
+        with record_sql(database) as sent:
+            assert await names() == ["a"] * ROWS
+        assert not sent
+        async with AsyncSession(database) as session:
+            row = await session.get(Spread, 1)
+            assert row is not None
+            row.name = "b"
+            await session.commit()
+        assert sum(per_node(nodes, "spread")) == ROWS - 1
+        assert await names() == ["b"] + ["a"] * (ROWS - 1)
+        assert await SQLModelCache.apurge(Spread, 1, 2) == 2
+        assert await SQLModelCache.apurge(Spread) == ROWS - 2
+        assert per_node(nodes, "spread") == [0, 0, 0]
+        SQLModelCache.reset()
+    await database.dispose()
 
 
 @pytest.mark.parametrize("heard_at", [0, 1, 2])
