@@ -21,7 +21,7 @@ from sqlmodel_cache.config import Configuration, Namespace, check_namespace_sett
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm.binding import ATTRIBUTE, Binding, binding_of, cache_of
 from sqlmodel_cache.orm.cache import Cache, namespace_for
-from sqlmodel_cache.orm.connections import snapshots, transactions
+from sqlmodel_cache.orm.connections import ahead, snapshots, transactions
 from sqlmodel_cache.orm.connections.ledger import open_ledger
 from sqlmodel_cache.orm.model import capture
 from sqlmodel_cache.orm.model.conditions import forget_value_codecs
@@ -50,6 +50,10 @@ def attach() -> None:
         snapshots.watch()
     else:
         snapshots.unwatch()
+    if any(cache.stores.sends for cache in _state.live()):
+        ahead.watch()
+    else:
+        ahead.unwatch()
     if not event.contains(Session, "after_begin", _on_begin):
         event.listen(Session, "after_begin", _on_begin)
     _forget_compiled()
@@ -61,6 +65,7 @@ def detach() -> None:
     executing.unwatch()
     related.unwatch()
     snapshots.unwatch()
+    ahead.unwatch()
     if event.contains(Session, "after_begin", _on_begin):
         event.remove(Session, "after_begin", _on_begin)
     _forget_compiled()
@@ -77,6 +82,7 @@ def _forget_compiled() -> None:
 def _on_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:
     """Follow a session's savepoints, and note the namespace its writes belong to."""
     transactions.wrap_dialect(connection.dialect)
+    ahead.note_begin(transaction, connection)
     binding = binding_of(session)
     for cache in _state.live():
         own = binding and binding.namespace

@@ -78,8 +78,9 @@ class Breaker:
         """The current state."""
         return self._state
 
-    def _closed(self) -> bool:
-        return self._state is State.CLOSED
+    def is_closed(self) -> bool:
+        """Tell whether the store is believed to answer."""
+        return self._state is _CLOSED
 
     def admit(self, op: object) -> Pass:
         """Let `op` through, or raise `LeftAlone` at once.
@@ -91,7 +92,7 @@ class Breaker:
         if isinstance(op, Fence | Release):
             return Pass.FORCED
         with self._lock:
-            if self._closed():  # by somebody else, meanwhile
+            if self.is_closed():  # by somebody else, meanwhile
                 return Pass.NORMAL
             at = self._real()
             if at < self._next_try:

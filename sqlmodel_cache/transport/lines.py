@@ -6,9 +6,9 @@ stack of our own. What the pool would find out by a poll before each command (th
 in the meantime), we find out by trying: on a connection that has served before, an operation is
 sent once more over a new socket. Every operation can bear that (see `protocol.ops`).
 
-Invariants: a line in the stack has no reply under way; one that failed is disconnected, and
-redis-py connects it again when it is next used. A line knows the run of its server before it
-serves anything (see `runs`).
+Invariants: a line in the stack has no reply under way but what it `owes`, which whoever takes it
+reads first; one that failed is disconnected, and redis-py connects it again when it is next used.
+A line knows the run of its server before it serves anything (see `runs`).
 """
 
 from __future__ import annotations
@@ -22,29 +22,14 @@ from redis.exceptions import ConnectionError as HungUpError
 from redis.exceptions import ResponseError
 
 from sqlmodel_cache.protocol.ops import Get, Op, Reply
-from sqlmodel_cache.transport.commands import Command
+from sqlmodel_cache.transport.commands import Command, plan
 from sqlmodel_cache.transport.forks import tell_of_forks
-from sqlmodel_cache.transport.runs import ANY, ASK, run_in
+from sqlmodel_cache.transport.owing import Line, Sent, reply_of
+from sqlmodel_cache.transport.runs import ANY
 from sqlmodel_cache.transport.sync import RedisSyncTransport
 
 if TYPE_CHECKING:
     from redis import Redis
-
-
-class Line:
-    """A connection, and the run of the server at its other end."""
-
-    __slots__ = ("__weakref__", "connection", "run")
-
-    def __init__(self, connection: Any) -> None:
-        self.connection = connection
-        self.run = ANY
-
-    def learn(self, connection: Any) -> None:
-        """Ask who is there; redis-py calls this whenever it has connected again."""
-        self.run = ANY
-        connection.send_command(*ASK, check_health=False)
-        self.run = run_in(_reply(connection))  # an account that may not ask gets an error
 
 
 class RedisLineTransport(RedisSyncTransport):
@@ -66,6 +51,8 @@ class RedisLineTransport(RedisSyncTransport):
     def close(self) -> None:
         """Close every connection made so far; the next operation connects anew."""
         self._client.close()
+        for line in list(self._idle):
+            line.owes = None  # that will not come
 
     def after_fork(self) -> None:
         """Leave the parent's connections to it: both would read each other's replies."""
@@ -103,6 +90,36 @@ class RedisLineTransport(RedisSyncTransport):
             return Reply(value, current)
         return super().perform(op)
 
+    def send(self, op: Op) -> Sent | None:
+        """Send `op` and wait for no reply; None: it was not sent, or may not have been.
+
+        Nothing is connected for it, and whoever hears that it has not arrived performs it.
+        """
+        what = plan(op, cluster=False)
+        if len(what.pipelines) != 1:
+            return None
+        (commands,) = what.pipelines
+        idle = self._idle
+        try:
+            line = idle.pop()
+        except IndexError:
+            return None
+        try:
+            if line.owes is not None:
+                line.owes.read()
+            request = b"".join(map(packed, commands))
+            line.connection.send_packed_command([request], check_health=False)
+            sent = line.owes = Sent(idle, line, len(commands))
+        except Exception:
+            line.connection.disconnect()
+            return None
+        except BaseException:
+            line.connection.disconnect()
+            raise
+        finally:
+            idle.append(line)
+        return sent
+
     def _send(self, commands: list[Command]) -> tuple[list[Any], bytes]:
         return self._exchange(b"".join(map(packed, commands)), len(commands))
 
@@ -113,6 +130,8 @@ class RedisLineTransport(RedisSyncTransport):
         except IndexError:
             line, served = self._new_line(), False
         try:
+            if line.owes is not None:
+                line.owes.read()
             try:
                 replies = _talk(line.connection, request, count)
             except HungUpError:
@@ -148,17 +167,10 @@ class RedisLineTransport(RedisSyncTransport):
 def _talk(connection: Any, request: bytes, count: int) -> list[Any]:
     try:
         connection.send_packed_command([request], check_health=False)
-        return [_reply(connection) for _ in range(count)]
+        return [reply_of(connection) for _ in range(count)]
     except BaseException:
         connection.disconnect()
         raise
-
-
-def _reply(connection: Any) -> Any:
-    try:
-        return connection.read_response()
-    except ResponseError as error:
-        return error
 
 
 def pack(command: Command) -> bytes:

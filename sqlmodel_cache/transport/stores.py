@@ -36,6 +36,7 @@ class Stores:
     close: Callable[[], None] = field(default=lambda: None)
     aclose: Callable[[], Awaitable[None]] | None = None
     local: TieredTransport | None = None  # what keeps copies in this process
+    sends: bool = False  # `sync` can send an operation without waiting for the reply
 
     def __post_init__(self) -> None:
         awaits = iscoroutinefunction(getattr(self.async_, "perform", None))
@@ -59,7 +60,13 @@ def open_stores(transport: object) -> Stores:
         if isinstance(pair, RedisPair) and pair.local is not None:
             return _with_copies(pair, pair.local)
         return Stores(
-            pair.sync, pair.async_, pair.blocks, True, close=pair.close, aclose=pair.aclose
+            pair.sync,
+            pair.async_,
+            pair.blocks,
+            True,
+            close=pair.close,
+            aclose=pair.aclose,
+            sends=isinstance(pair, RedisPair),
         )
     if isinstance(transport, TieredTransport):
         tiers = transport

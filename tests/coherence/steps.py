@@ -111,6 +111,17 @@ def watch_transports() -> None:
     ]
     for cls, stepwise in transports:
         cls.perform = stepwise(cls.perform)
+    RedisLineTransport.send = _unless_armed(RedisLineTransport.send)  # type: ignore[method-assign]
+
+
+def _unless_armed(send: Any) -> Any:
+    """Have fences performed, and none sent ahead, where something is to happen at a step."""
+
+    @wraps(send)
+    def stepwise(self: Any, op: Any) -> Any:
+        return None if _armed else send(self, op)
+
+    return stepwise
 
 
 def _names(op: Any) -> tuple[str, str, str]:

@@ -75,6 +75,31 @@ def writer(publications: tuple[Publication, ...]) -> Script:
         returned += 1  # noqa: SIM113 - a `Node` looks at it, also between two of them
 
 
+def forerunner(publication: Publication) -> Script:
+    """Commit once, with a fence that was sent ahead and one that covers all."""
+    returned = 0
+    yield from publication.fence()
+    yield from publication.fence()
+    outcome = yield Commit(returned)
+    try:
+        yield from publication.settle(outcome)
+    except UnavailableError:
+        pass
+    returned += 1
+
+
+def hurrier(publication: Publication) -> Script:
+    """Commit once, and return to the caller before the Release is executed."""
+    returned = 0
+    yield from publication.fence()
+    outcome = yield Commit(returned)
+    returned += 1
+    try:
+        yield from publication.settle(outcome)
+    except UnavailableError:
+        pass
+
+
 class Actor:
     """One script and the nodes it can be at.
 
@@ -144,6 +169,18 @@ def reading(token: str, *, proposals: bytes = b"", verify: Verify = verify) -> A
 def writing(*publications: Publication) -> Actor:
     """Return a writer that commits these, one after the other."""
     return Actor(lambda: writer(publications), writers=tuple(p.writer for p in publications))
+
+
+def ahead(writer: str) -> Actor:
+    """Return a writer of the row whose fence went ahead."""
+    publication = Publication((ENTRY,), (), writer=writer)
+    return Actor(lambda: forerunner(publication), writers=(writer,))
+
+
+def hurrying(writer: str) -> Actor:
+    """Return a writer of the row that does not wait for its Release."""
+    publication = Publication((ENTRY,), (), writer=writer)
+    return Actor(lambda: hurrier(publication), writers=(writer,))
 
 
 def row(*ids: str) -> Actor:

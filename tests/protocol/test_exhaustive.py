@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from sqlmodel_cache.protocol.write import Publication
-from tests.protocol.actors import ENTRY, Actor, bulk, reading, row, writing
+from tests.protocol.actors import ENTRY, Actor, ahead, bulk, hurrying, reading, row, writing
 from tests.protocol.explore import FAULTS, Explorer, Violation
 from tests.protocol.model import Rules
 
@@ -101,3 +101,28 @@ def test_eventual_keeps_s2_while_the_store_is_there(writer: Actor) -> None:
     for faults, promise in ((FAULTS - {"lose"}, "S1"), (FAULTS, "S2"), (FAULTS - {"lose"}, "S3")):
         with pytest.raises(Violation):
             Explorer(Rules(), readers, [writer], faults=faults, promise=promise).run()
+
+
+def test_a_fence_that_went_ahead_and_the_usual_one() -> None:
+    """Sent along with the flush, and once more under the same writer where more was touched."""
+    for faults in (FAULTS, FAULTS - {"replay"}):
+        writers = [ahead("w0"), bulk("w1")]
+        assert Explorer(Rules(), [reading("r0")], writers, faults=faults).run() > 1_000
+
+
+def hasty(promise: str, *faults: str) -> Explorer:
+    """Return an explorer of commits that return before their Release is executed."""
+    writers = [hurrying("w0"), bulk("w1")]
+    return Explorer(
+        Rules(), [reading("r0")], writers, faults=faults, promise=promise, excused=False
+    )
+
+
+def test_a_release_that_nobody_waits_for() -> None:
+    """Sent and not awaited it breaks S2, but only where a fence can be lost."""
+    kept = FAULTS - {"evict", "expire", "lose"}
+    assert hasty("S2", *kept).run() > 1_000
+    assert unexcused("S2", "evict", "expire").run() > 1_000  # one that is awaited
+    for lost in ("evict", "expire"):
+        with pytest.raises(Violation):
+            hasty("S2", lost).run()

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from sqlmodel_cache.keys import KeySpace
-from sqlmodel_cache.protocol.ops import Get, Reply
+from sqlmodel_cache.protocol.ops import Fence, Get, Reply
 from sqlmodel_cache.transport.commands import FENCE
 from sqlmodel_cache.transport.lines import RedisLineTransport, pack, packed
 from sqlmodel_cache.transport.url import open_url
@@ -111,6 +111,118 @@ def test_an_error_reply_leaves_the_connection_usable(
         transport._send([("GET", f"{key_prefix}:set"), ("PING",)])
     assert transport._send([("PING",), ("ECHO", b"x")])[0] == [b"PONG", b"x"]
     assert transport.get(f"{key_prefix}:none") is None
+
+
+def _fence(prefix: str) -> Fence:
+    return Fence("w" * 32, (KeySpace(prefix, "ns", "table").entry("i1"),), (), 60_000)
+
+
+@pytest.fixture
+def known(transport: RedisLineTransport, key_prefix: str) -> RedisLineTransport:
+    """Return a transport with one line at hand, whose server knows the script of a fence."""
+    transport.perform(_fence(key_prefix + "other"))
+    return transport
+
+
+def test_what_is_sent_is_read_later(known: RedisLineTransport, key_prefix: str) -> None:
+    """The fence stands when its reply has come; the line is at hand all the time."""
+    sent = known.send(_fence(key_prefix))
+    assert len(known._idle) == 1
+    assert sent is not None
+    assert sent.arrived()
+    (entry,) = _fence(key_prefix).entries
+    assert known._client.hexists(entry.lock, "w:" + "w" * 32)
+    assert sent.arrived()
+    assert known.perform(_get(key_prefix)) == Reply(None, None)
+
+
+def test_whoever_takes_the_line_reads_it_first(known: RedisLineTransport, key_prefix: str) -> None:
+    """Each reply belongs to its own question, in whatever order they are read."""
+    sent = known.send(_fence(key_prefix))
+    known.set(f"{key_prefix}:a", b"1", 60)
+    assert known.get(f"{key_prefix}:a") == b"1"
+    again = known.send(_fence(key_prefix))
+    last = known.send(_fence(key_prefix))
+    assert len(known._idle) == 1
+    assert [one is not None and one.arrived() for one in (last, again, sent)] == [True] * 3
+
+
+def test_a_thread_that_has_the_line_is_waited_for(
+    known: RedisLineTransport, key_prefix: str
+) -> None:
+    """It reads the reply, and says so."""
+    sent = known.send(_fence(key_prefix))
+    assert sent is not None
+    line = known._idle.pop()  # by another thread, which was interrupted here
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(sent.arrived)
+        assert line.owes is sent
+        sent.read()
+        assert waiting.result(10)
+    known._idle.append(line)
+    assert known.get(f"{key_prefix}:a") is None
+
+
+def test_what_no_line_is_at_hand_for_is_not_sent(
+    transport: RedisLineTransport, key_prefix: str
+) -> None:
+    """Nor what takes several round trips; nothing is connected for it."""
+    assert transport.send(_fence(key_prefix)) is None
+    transport.get(f"{key_prefix}:a")
+    entries = tuple(KeySpace(key_prefix, "ns", "t").entry(f"i{number}") for number in range(600))
+    assert transport.send(Fence("w", entries, (), 60_000)) is None
+    assert len(transport._idle) == 1
+
+
+@pytest.mark.parametrize("lost", ["script", "socket", "server", "transport"])
+def test_what_does_not_arrive(
+    server: RedisServer, key_prefix: str, lost: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error, a broken connection: it is told, and the next operation is none the worse."""
+    pair = open_url(server.url)
+    transport = pair.sync
+    if lost != "script":
+        transport.perform(_fence(key_prefix + "other"))
+    transport.get(f"{key_prefix}:a")
+    sent = transport.send(_fence(key_prefix))
+    assert sent is not None
+    if lost == "socket":
+        transport._idle[0].connection.disconnect()
+    elif lost == "transport":
+        transport.close()
+    elif lost == "server":
+        server.restart()
+        with pytest.MonkeyPatch.context() as patch:  # had its reply come before, it would count
+            patch.setattr(sent, "_count", 2)
+            assert not sent.arrived()
+    assert not sent.arrived()
+    assert transport.perform(_get(key_prefix)) == Reply(None, None)
+    transport.perform(_fence(key_prefix))
+    pair.close()
+
+
+def test_a_line_that_broke_while_it_owed(server: RedisServer, key_prefix: str) -> None:
+    """Whoever takes it next connects anew, and is answered."""
+    pair = open_url(server.url)
+    pair.sync.perform(_fence(key_prefix))
+    sent = pair.sync.send(_fence(key_prefix))
+    pair.sync._idle[0].connection.disconnect()
+    assert pair.sync.perform(_get(key_prefix)) == Reply(None, None)
+    assert sent is not None
+    assert not sent.arrived()
+    pair.close()
+
+
+def test_what_cannot_be_sent(server: RedisServer, key_prefix: str) -> None:
+    """A server that is gone: not sent, and no error; who performs it will hear of it."""
+    pair = open_url(server.url)
+    pair.sync.get("key")
+    server.stop()
+    pair.sync._idle[0].connection.disconnect()
+    assert pair.sync.send(_fence(key_prefix)) is None
+    server.start()
+    assert pair.sync.get("key") is None
+    pair.close()
 
 
 def test_threads_do_not_share_a_connection(transport: RedisLineTransport, key_prefix: str) -> None:

@@ -35,6 +35,7 @@ class Ledger:
         doubtful: rows whose keys came from a user's values, not from an identity, and may name
             another spelling of what the database found; until the unit of work names the row.
         namespaces: namespaces of the sessions that used this transaction, beside the default.
+        ahead: fences on their way already, see `orm.connections.ahead`.
         early: fences already standing, because the driver commits each statement by itself.
         opened: a text BEGIN is in force, so that AUTOCOMMIT does not commit each statement.
         translate: the schema_translate_map of the write that is being noted.
@@ -47,6 +48,7 @@ class Ledger:
     """
 
     __slots__ = (
+        "ahead",
         "begun",
         "begun_by",
         "doubtful",
@@ -68,6 +70,7 @@ class Ledger:
         self.frames = Frames()
         self.settings = self.publishing = False
         self.early: list[Fenced] = []
+        self.ahead: list[Any] = []
         self.namespaces: set[str] = set()
         self.doubtful: set[tuple[str, str]] = set()
         self.begun: object = None

@@ -7,8 +7,8 @@ ours to skip, and the ROLLBACK ours to send. `pool_reset_on_return="commit"` pas
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlmodel_cache import _state, clock
 from sqlmodel_cache.errors import FenceError, UnavailableError, UnsupportedError
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from sqlmodel_cache.orm.cache import Cache
     from sqlmodel_cache.orm.connections.ledger import Fenced, Ledger
     from sqlmodel_cache.protocol.read import Steps
+    from sqlmodel_cache.transport.owing import Sent
+
+# The share of a fence's life, 5 seconds, that may pass in the flush; the rest is for the COMMIT.
+FRESH: Final = 1 / 12
 
 # SQLSTATEs that say nothing of the outcome: connection exceptions, "statement completion
 # unknown", and a server that is shutting down.
@@ -43,16 +47,41 @@ class Publishing:
     counts: tuple[tuple[str, int], ...]  # model name -> touched rows and tables
     tried: bool = True
     fenced: bool = True
+    sent: Sent | None = None  # its fence was sent and may have come to stand
+    enough_till: float = 0.0  # by `clock.real()`: so long it may count as a fence of now
 
     @property
     def aborts(self) -> bool:
         """Tell whether what cannot be fenced must not be committed."""
         return self.cache.config.on_fence_failure == "abort"
 
+    def send(self) -> bool:
+        """Send the fence and do not wait for it; False where that cannot be done, or not now."""
+        stores, published = self.cache.stores, self.publication
+        if not stores.sends or not stores.breaker.is_closed():
+            return False
+        if published.shards or not published.strict:
+            return False
+        self.enough_till = clock.real() + FRESH * published.duration / 1000
+        (op,) = published.fence()
+        self.sent = stores.sync.send(op)
+        return self.sent is not None
+
+    def take_over(self, ahead: Publishing) -> None:
+        """Be the same attempt as `ahead`, whose fence was sent when less may have been touched."""
+        before, now = ahead.publication, self.publication
+        covered = not now.shards and set(now.entries) <= set(before.entries)
+        self.publication = replace(
+            now, entries=tuple({*before.entries, *now.entries}), writer=before.writer
+        )
+        self.sent, self.enough_till = ahead.sent, ahead.enough_till if covered else 0.0
+
     def fence(self) -> bool:
         """Fence; False if the store could not be asked."""
         self.tried = self.aborts or not self.cache.backlog.speaks_for()
-        self.fenced = self.tried and self._ask(self.publication.fence(), "fence")
+        self.fenced = self._stands() or (
+            self.tried and self._ask(self.publication.fence(), "fence")
+        )
         if not self.fenced:
             for name, number in self.counts:
                 self.cache.tally.for_model(name).errors += number
@@ -65,6 +94,7 @@ class Publishing:
         """
         if outcome is Outcome.REFUSED and not self.fenced:
             return  # nothing was fenced and nothing changed
+        self._stands()  # it must not come after its release
         if self.fenced and self._ask(self.publication.settle(outcome), "release"):
             if outcome is Outcome.COMMITTED:
                 for name, number in self.counts:
@@ -79,6 +109,22 @@ class Publishing:
             self.cache.backlog.add(release, tried=self.tried)
         else:
             self.cache.lose(dict(self.counts), "the transport cannot do it, or not from here")
+
+    def _stands(self) -> bool:
+        """Wait for the fence that was sent; tell whether it stands and will for long enough."""
+        sent, self.sent = self.sent, None
+        if sent is None:
+            return False
+        begun = clock.real()
+        stands = sent.arrived() and begun < self.enough_till
+        if stands:
+            self._note("fence", begun)
+        return stands
+
+    def _note(self, step: Step, begun: float) -> None:
+        seconds = clock.real() - begun
+        for name, _ in self.counts:
+            self.cache.tally.for_model(name).time(step, seconds)
 
     def _ask(self, steps: Steps[None], step: Step) -> bool:
         stores = self.cache.stores
@@ -95,14 +141,16 @@ class Publishing:
             logger.debug("publishing failed: %s", error)
             return False
         finally:
-            seconds = clock.real() - begun
-            for name, _ in self.counts:
-                self.cache.tally.for_model(name).time(step, seconds)
+            self._note(step, begun)
         return True
 
 
-def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:
-    """Return what must be published of a ledger, one for each live cache."""
+def publishings(ledger: Ledger, dialect: Any, *, ahead: bool = False) -> list[Publishing]:
+    """Return what must be published of a ledger, one for each live cache.
+
+    `ahead` of the statement nothing is lost yet. Rows in cached queries or lists are not fenced
+    so early: the cache still has to tell their old values, once the database has locked them.
+    """
     touched = ledger.frames.capture()
     tables: set[Root] = set()
     known = table_map()
@@ -121,11 +169,13 @@ def publishings(ledger: Ledger, dialect: Any) -> list[Publishing]:
     named = [(root, pk) for root, pk in rows if root is not None and root not in tables]
     if not named and not tables:
         return []
+    if ahead and any(root.stamped for root, _ in named):
+        return []
     return [
         one
         for cache in _state.live()
         if cache.config.enabled
-        for one in [_publishing(cache, dialect, ledger.namespaces, named, tables)]
+        for one in [_publishing(cache, dialect, ledger.namespaces, named, tables, ahead)]
         if one is not None
     ]
 
@@ -136,6 +186,7 @@ def _publishing(
     namespaces: set[str],
     rows: list[tuple[Root, str]],
     tables: set[Root],
+    ahead: bool,
 ) -> Publishing | None:
     if unnamed := {root for root, _ in rows if cache.cannot_name(root)}:
         rows = [(root, pk) for root, pk in rows if root not in unnamed]
@@ -162,7 +213,8 @@ def _publishing(
     for root in tables:
         counts[root.name] = counts.get(root.name, 0) + 1
     if not entries and not shards:
-        cache.lose(counts, "the namespace of this connection's database is not known")
+        if not ahead:
+            cache.lose(counts, "the namespace of this connection's database is not known")
         return None
     publication = Publication(
         tuple(entries), tuple(shards), strict=cache.config.consistency == "strict"
@@ -176,8 +228,12 @@ def commit(ledger: Ledger, dialect: Any, do_commit: Any, do_rollback: Any) -> No
     fenced: list[Publishing] = []
     try:
         todo += publishings(ledger, dialect)
+        if ledger.ahead:
+            todo = _continued(ledger, todo)
+            fenced += [one for one in todo if one.sent is not None]
         for one in todo:
-            fenced.append(one)
+            if one.sent is None:
+                fenced.append(one)
             if not one.fence() and one.aborts:
                 raise FenceError(
                     "nothing was committed: its rows could not be fenced in the cache, and"
@@ -198,6 +254,25 @@ def commit(ledger: Ledger, dialect: Any, do_commit: Any, do_rollback: Any) -> No
     early, ledger.early = ledger.early, []
     ledger.end()
     settle_all([*early, *todo], Outcome.COMMITTED)
+
+
+def _continued(ledger: Ledger, todo: list[Publishing]) -> list[Publishing]:
+    """Return what is to be published, each in the place of its fence that was sent ahead."""
+    ahead, ledger.ahead = ledger.ahead, []
+    by_cache = {id(one.cache): one for one in todo}
+    for sent in ahead:
+        now = by_cache.get(id(sent.cache))
+        if now is None:  # nothing to be published of what was touched: a savepoint was rolled back
+            todo.append(sent)
+        else:
+            now.take_over(sent)
+    return todo
+
+
+def withdraw(ledger: Ledger) -> None:
+    """Release what was fenced ahead of a COMMIT that did not come."""
+    ahead, ledger.ahead = ledger.ahead, []
+    settle_all(ahead, Outcome.REFUSED)
 
 
 def settle_all(publishings: Sequence[Fenced], outcome: Outcome) -> None:

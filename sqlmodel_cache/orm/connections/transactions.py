@@ -17,7 +17,7 @@ from sqlalchemy.engine import Connection
 from sqlmodel_cache import _state
 from sqlmodel_cache.orm.connections.isolation import sqlite_in_transaction
 from sqlmodel_cache.orm.connections.ledger import Ledger, ledger_of, open_ledger
-from sqlmodel_cache.orm.connections.publish import commit, end_early
+from sqlmodel_cache.orm.connections.publish import commit, end_early, withdraw
 
 # Dialects whose do_commit passes through `publish`, and what others had put on them before.
 _wrapped: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
@@ -104,6 +104,8 @@ def _do_rollback(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
         ledger.end()
         if ledger.early:
             end_early(ledger)
+        if ledger.ahead:
+            withdraw(ledger)
 
 
 def on_first_savepoint(connection: Connection, name: str) -> None:

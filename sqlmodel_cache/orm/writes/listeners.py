@@ -22,6 +22,7 @@ from sqlalchemy.sql.expression import (
 from sqlmodel_cache import _state
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm import _sqlalchemy, schemas
+from sqlmodel_cache.orm.connections.ahead import fence_ahead
 from sqlmodel_cache.orm.connections.autocommit import fence_now, settle_statement
 from sqlmodel_cache.orm.connections.cursors import watch_cursor
 from sqlmodel_cache.orm.connections.ledger import Ledger, ledger_of
@@ -177,6 +178,8 @@ def _on_dml(compiled: Any, context: Any) -> None:
                 break
     if itself:
         fence_now(connection, ledger)
+    else:
+        fence_ahead(connection, ledger)
 
 
 def _touch_rows(
