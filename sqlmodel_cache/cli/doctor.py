@@ -24,8 +24,9 @@ from sqlmodel_cache.cli.target import (
 )
 from sqlmodel_cache.errors import CacheError
 from sqlmodel_cache.events import Bypass
-from sqlmodel_cache.keys import local_channel
+from sqlmodel_cache.keys import local_channel, secrets_board
 from sqlmodel_cache.orm.model.plan import SURPRISING, plans
+from sqlmodel_cache.protocol.ops import Switches
 from sqlmodel_cache.stats import ModelStats, Stats, merge
 from sqlmodel_cache.transport.bulletin import collect
 from sqlmodel_cache.transport.failures import explain, is_store_failure
@@ -84,6 +85,7 @@ def _examine(pair: Any, prefix: str, with_models: bool) -> Iterator[Finding]:
     yield from _server(store)
     yield _scripts(store)
     yield _clock(store)
+    yield from _secrets(store, prefix)
     yield from _processes(store, prefix)
     if with_models:
         yield from _blocked()
@@ -201,9 +203,28 @@ def _clock(store: Any) -> Finding:
         return Finding(
             "note",
             f"the clocks of this host and of the store differ by {skew:.1f} s",
-            "run NTP: nothing depends on it but the ages that are shown",
+            "run NTP: ages that are shown, refresh_ahead and stale_ttl go by these clocks",
         )
     return Finding("ok", "the clocks of this host and of the store agree")
+
+
+def _secrets(store: Any, prefix: str) -> Iterator[Finding]:
+    try:
+        known: frozenset[str] = store.perform(Switches(secrets_board(prefix)))
+    except Exception as error:
+        if not _refused(error):
+            raise
+        return
+    if len(known) > 1:
+        yield Finding(
+            "problem",
+            f"keys of models with hash_keys are hidden by {len(known)} secrets:"
+            f" {', '.join(sorted(known))}",
+            "configure one key_secret everywhere; when no process has another one, call"
+            " SQLModelCache.purge() for these models",
+        )
+    elif known:
+        yield Finding("ok", "all processes hide keys by one secret")
 
 
 def _processes(store: Any, prefix: str) -> Iterator[Finding]:

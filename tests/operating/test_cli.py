@@ -17,7 +17,9 @@ from typer.testing import CliRunner
 from sqlmodel_cache import SQLModelCache, _state
 from sqlmodel_cache.cli.app import app
 from sqlmodel_cache.cli.doctor import _judge
+from sqlmodel_cache.keys import secrets_board
 from sqlmodel_cache.latency import Latency
+from sqlmodel_cache.protocol.ops import Turn
 from sqlmodel_cache.stats import ModelStats
 from tests.operating.models import Hero, Member, Pair, fill, read
 from tests.servers.databases import async_url
@@ -300,6 +302,19 @@ def test_doctor(run: Callable[..., Result]) -> None:
     problems = [finding for finding in found if finding["level"] == "problem"]
     assert result.exit_code == bool(problems)
     assert all(finding["remedy"] for finding in problems)
+
+
+@pytest.mark.usefixtures("process")
+def test_doctor_compares_secrets(run: Callable[..., Result], key_prefix: str) -> None:
+    """One is well; two are a problem, with both fingerprints and a remedy."""
+    store = _state.active.stores.sync
+    for fingerprint, level in (("a" * 16, "ok"), ("b" * 16, "problem")):
+        store.perform(Turn(secrets_board(key_prefix), fingerprint, True))
+        found = json.loads(run("doctor", "--json").output.splitlines()[-1])
+        (about,) = [finding for finding in found if "secret" in finding["what"]]
+        assert about["level"] == level
+    assert "a" * 16 in about["what"]
+    assert "purge" in about["remedy"]
 
 
 def test_doctor_without_a_store(run: Callable[..., Result]) -> None:
