@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from functools import cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -172,6 +173,7 @@ def render(statement: Any, dialect: Any, key: Any) -> Rendered:
     return found
 
 
+@cache
 def _recorder(compiler: Any) -> Any:
     """Return a subclass of a dialect's compiler that notes what it renders."""
 

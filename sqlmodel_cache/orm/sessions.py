@@ -30,6 +30,7 @@ from sqlmodel_cache.orm.model.policy import compiled, settled
 from sqlmodel_cache.orm.model.tables import forget_table_map
 from sqlmodel_cache.orm.reads import executing, related
 from sqlmodel_cache.orm.reads.options import checked
+from sqlmodel_cache.orm.reads.selects import forget_metadata
 from sqlmodel_cache.orm.writes import listeners
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def _forget_compiled() -> None:
     compiled.clear()
     forget_codecs()
     forget_value_codecs()
+    forget_metadata()
     forget_table_map()
 
 

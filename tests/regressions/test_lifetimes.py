@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import weakref
 
-from sqlalchemy import create_engine, insert
+from sqlalchemy import create_engine, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
@@ -25,6 +25,7 @@ def _engine_that_was_used(model: type) -> weakref.ref[object]:
     for _ in range(2):
         with Session(engine) as session:
             session.get(model, 1)
+            session.scalars(select(model).where(model.id > 0)).all()  # type: ignore[attr-defined]
     engine.dispose()
     return weakref.ref(engine.dialect)
 
@@ -37,13 +38,15 @@ def test_an_engine_per_tenant_is_not_kept() -> None:
 
     class Kept(Base):
         __tablename__ = "lifetimes_kept"
-        __cache_config__ = CacheConfig(ttl=60)
+        __cache_config__ = CacheConfig(ttl=60, queries=True)
         id: Mapped[int] = mapped_column(primary_key=True)
 
     SQLModelCache.configure("memory://")
     dialects = [_engine_that_was_used(Kept) for _ in range(3)]
     gc.collect()
-    assert SQLModelCache.stats().hits == 3
+    stats = SQLModelCache.stats()
+    assert stats.models["Kept"].hits >= 3
+    assert stats.models["Kept (queries)"].fills == 3
     assert [dialect() for dialect in dialects] == [None, None, None]
 
 
@@ -56,7 +59,7 @@ def test_a_model_made_by_a_function_is_not_kept() -> None:
 
         class Brief(Base):
             __tablename__ = "lifetimes_brief"
-            __cache_config__ = CacheConfig(ttl=60)
+            __cache_config__ = CacheConfig(ttl=60, queries=True)
             id: Mapped[int] = mapped_column(primary_key=True)
 
         _engine_that_was_used(Brief)

@@ -14,17 +14,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 from sqlalchemy import Result, inspect
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy.orm import Session
 
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import unions
+from sqlmodel_cache.orm.owned import Owned
 from sqlmodel_cache.orm.reads.along import Arrival, bring_along
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
 from sqlmodel_cache.orm.reads.identity import identity
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from sqlmodel_cache.orm.model.reader import Reader
     from sqlmodel_cache.orm.model.uniques import Unique
 
-_metadata: WeakKeyDictionary[Mapper[Any], Any] = WeakKeyDictionary()
+_metadata: Owned[Any] = Owned("metadata")
 
 
 class Named(msgspec.Struct, frozen=True):
@@ -181,11 +181,15 @@ def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) 
     return _sqlalchemy.entity_result(metadata_of(scope), instances)
 
 
+def forget_metadata() -> None:
+    """Take what was remembered of results from every class."""
+    _metadata.clear()
+
+
 def metadata_of(scope: Scope) -> Any:
     """Return what a result of instances of the scope's model knows of them."""
     mapper = scope.reader.plan.mapper
     try:
-        return _metadata[mapper]
+        return _metadata[mapper.class_]
     except KeyError:
-        made = _metadata[mapper] = _sqlalchemy.entity_metadata(mapper)
-        return made
+        return _metadata.setdefault(mapper.class_, _sqlalchemy.entity_metadata(mapper))
