@@ -42,7 +42,7 @@ coherence: $(VENV)/.test  ## the proof that nothing stale is read, in SECONDS=60
 
 queries: $(VENV)/.test  ## cached queries against a session without cache, in EXAMPLES=50000
 	@QUERIES_EXAMPLES='$(or $(EXAMPLES),50000)' $(BIN)/python -m pytest -n 0 --hypothesis-profile=long \
-		tests/queries/test_oracle.py -p no:cacheprovider
+		tests/queries/test_oracle.py -p no:cacheprovider --timeout=0
 
 suites: $(VENV)/.test  ## SQLModel's own tests, without the cache and with every class cached
 	@$(BIN)/python -m tests.suites
