@@ -18,6 +18,7 @@ from sqlalchemy import Column, Result, Table, exc
 from sqlalchemy.engine import ChunkedIteratorResult
 from sqlalchemy.engine.result import SimpleResultMetaData
 from sqlalchemy.sql.elements import ColumnClause
+from sqlalchemy.sql.visitors import iterate
 
 # Kinds of elements of which it is known what they depend on: their parts, and nothing else.
 _KINDS: Final = frozenset({
@@ -170,6 +171,10 @@ def render(statement: Any, dialect: Any, key: Any) -> Rendered:
     except (exc.SQLAlchemyError, NotImplementedError) as error:
         found.refuse(f"it does not compile ({type(error).__name__})")
         found.answers = False
+        return found
+    for element in iterate(found.compiled.compile_state.statement):
+        if hasattr(element, "_compiler_dispatcher"):  # what @compiles made of it is not visited
+            found.refuse(f"somebody compiles {type(element).__name__} by himself")
     return found
 
 

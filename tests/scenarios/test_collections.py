@@ -6,11 +6,23 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from sqlalchemy import ForeignKey, MetaData, delete, insert, inspect, select, text, update
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    delete,
+    insert,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, configure_mappers, mapped_column, relationship
 
 from sqlmodel_cache import ConfigurationError, cached
-from sqlmodel_cache.orm.model.tables import table_map
+from sqlmodel_cache.orm.model.tables import TableMap, table_map
 from tests.scenarios.collection_models import Badge, Club, Lamp, Mascot, Member, Street, worn
 from tests.scenarios.harness import World, on_sqlite
 
@@ -417,3 +429,52 @@ def test_b29_a_model_in_no_collection_sends_no_stamps() -> None:
     stamped = {root.table for root in table_map().roots() if root.stamped}
     assert {"scenario_c_member", "scenario_c_badge", "scenario_c_worn"} <= stamped
     assert not stamped & {"scenario_c_club", "scenario_c_street"}
+
+
+def test_b17_before_relationships_are_resolved() -> None:
+    """A writer whose mappers nobody configured tells of all that a reader may rely on, and more.
+
+    Where a relationship leads, through which columns and tables, it cannot know.
+    """
+
+    class Base(DeclarativeBase):
+        metadata = MetaData()
+
+    between = Table("between", Base.metadata, Column("a", Integer), Column("b", Integer))
+
+    @cached(collections=("near", "far"))
+    class Here(Base):
+        __tablename__ = "here"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        near = relationship("There", primaryjoin="Here.id == foreign(There.of)", viewonly=True)
+        far = relationship(
+            "There",
+            secondary="between",
+            primaryjoin="Here.id == foreign(between.c.a)",
+            secondaryjoin="There.id == foreign(between.c.b)",
+        )
+
+    @cached(query_columns=())
+    class There(Base):
+        __tablename__ = "there"
+        id: Mapped[int] = mapped_column(primary_key=True)
+        of: Mapped[int]
+
+    mappers = [inspect(Here), inspect(There)]
+
+    def told() -> tuple[dict[str, set[str]], dict[str, set[str]]]:
+        """Return what writers tell of each table, and what of it readers rely on."""
+        stamped = [each for root in TableMap(mappers).roots() for each in root.stamped]
+        said = {each.table.name: {c.name for c in each.conditions} for each in stamped}
+        sure = {each.table.name: {*each.sure} for each in stamped if each.sure is not None}
+        return said, sure
+
+    before = told()
+    Base.registry.configure()
+    said, sure = told()
+    assert Here.__mapper__.relationships["far"].secondary is between
+    assert said.keys() <= before[0].keys()
+    assert all(columns <= before[0][table] for table, columns in said.items())
+    assert said == sure == {"there": {"of"}, "between": set()}
+    assert before[1] == {}
+    Base.registry.dispose()

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Column, Table
+from sqlalchemy import Column, MetaData, Table
 from sqlalchemy.orm import Mapper, RelationshipProperty
 
 from sqlmodel_cache.config import CacheConfig
@@ -26,20 +26,22 @@ class Reach(NamedTuple):
     """Of which tables lists are made.
 
     `known`: every relationship is resolved. `columns`: those that tell the lists of one target
-    apart, by table. `associations`: tables between two sides.
+    apart, by table. `associations`: tables between two sides; `perhaps`: those that may be.
     """
 
     known: bool
     columns: dict[Table, set[Column[Any]]]
     associations: tuple[Table, ...]
+    perhaps: dict[Table, None]
 
     def concerns(self, table: object) -> bool:
-        """Tell whether rows of `table` may be in a list."""
-        return not self.known or table in self.columns
+        """Tell whether rows of `table` are in a list."""
+        return table in self.columns
 
 
 def reach_of(mappers: Iterable[Mapper[Any]]) -> Reach:
     """Return what the collections of these mappers, all opted in, depend on."""
+    unknown: set[MetaData] = set()
     known = True
     columns: dict[Table, set[Column[Any]]] = {}
     associations: dict[Table, None] = {}
@@ -49,6 +51,9 @@ def reach_of(mappers: Iterable[Mapper[Any]]) -> Reach:
             continue
         if not mapper.configured:
             known = False
+            for other in mapper.registry.mappers:
+                if isinstance(other.local_table, Table):
+                    unknown.add(other.local_table.metadata)
             continue
         for prop in _named(mapper, config):
             for table in prop.mapper.tables:
@@ -59,7 +64,8 @@ def reach_of(mappers: Iterable[Mapper[Any]]) -> Reach:
                     columns.setdefault(column.table, set()).add(column)
             if isinstance(prop.secondary, Table):
                 associations[prop.secondary] = None
-    return Reach(known, columns, tuple(associations))
+    perhaps = {table: None for each in unknown for table in each.tables.values()}
+    return Reach(known, columns, tuple(associations), perhaps)
 
 
 def check(mapper: Mapper[Any], config: CacheConfig) -> None:

@@ -28,19 +28,30 @@ _EXACT = (sqltypes.Integer, sqltypes.Boolean, sqltypes.Uuid, sqltypes.Date)
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Stamped:
-    """One table. `implicit` names columns that an UPDATE may change without saying so."""
+    """One table. `implicit` names columns that an UPDATE may change without saying so.
+
+    `sure` names the conditions that writers of every process tell of; None: not even of rows.
+    """
 
     table: Table
     conditions: tuple[Column[Any], ...]
     implicit: frozenset[str]
+    sure: frozenset[str] | None
 
 
 def stamped(
-    table: Table, named: Collection[Column[Any]] | None, also: Collection[Column[Any]] = ()
+    table: Table,
+    named: Collection[Column[Any]] | None,
+    also: Collection[Column[Any]] = (),
+    *,
+    sure: bool = True,
+    known: bool = True,
 ) -> Stamped:
     """Return a table as its writers see it.
 
     `named`: the columns that were chosen, if any were; `also`: those that are needed anyway.
+    `sure`: other processes' writers tell of it as well. Unless `known`, they may tell of any
+    column: so do ours, but nobody relies on it.
     """
     chosen = [
         column
@@ -48,7 +59,10 @@ def stamped(
         if column in also or (_is_likely(column) if named is None else column in named)
     ]
     return Stamped(
-        table, tuple(chosen), frozenset(c.name for c in table.columns if _changes_by_itself(c))
+        table,
+        tuple(chosen if known else table.columns),
+        frozenset(c.name for c in table.columns if _changes_by_itself(c)),
+        frozenset(c.name for c in chosen) if sure else None,
     )
 
 

@@ -85,6 +85,9 @@ class TableMap:
             self._add(table, family, reach)
         for table in reach.associations:
             self._add_association(table)
+        for table in reach.perhaps:
+            if table.fullname not in self._by_name:
+                self._add_association(table, sure=False)
         self._named = {root.table: root for root in self._roots.values()}
 
     def roots(self) -> list[Root]:
@@ -208,7 +211,7 @@ class TableMap:
                 self._targets.setdefault(here, []).append(target)
                 self._by_name.setdefault(here.fullname, []).append(target)
 
-    def _add_association(self, table: Table) -> None:
+    def _add_association(self, table: Table, *, sure: bool = True) -> None:
         """Have the writers of a table that no cached class is mapped to tell of lists."""
         if table in self._targets:
             return
@@ -223,7 +226,7 @@ class TableMap:
             local_ttl=0,
             hash_keys=any(self._hides(key.column.table) for key in table.foreign_keys),
             cls=_no_class,
-            stamped=(stamped(table, None),),
+            stamped=(stamped(table, None, sure=sure),),
         )
         target = Target(root, key or None)
         self._targets[table] = [target]
@@ -261,7 +264,8 @@ def _stamped(family: Iterable[Mapper[Any]], reach: Reach) -> tuple[Stamped, ...]
     """Return the tables of a hierarchy, each once; none if they are in no cached query or list."""
     members = [(mapper, config) for mapper in family if (config := config_of(mapper.class_))]
     tables = dict.fromkeys(each.local_table for mapper, _ in members for each in _lineage(mapper))
-    if not (any(config.queries for _, config in members) or any(map(reach.concerns, tables))):
+    sure = any(config.queries for _, config in members) or any(map(reach.concerns, tables))
+    if not sure and reach.known:
         return ()
     named = {
         column
@@ -271,7 +275,13 @@ def _stamped(family: Iterable[Mapper[Any]], reach: Reach) -> tuple[Stamped, ...]
     }
     own = any(config.query_columns is not None for _, config in members)
     return tuple(
-        stamped(table, named if own else None, reach.columns.get(table, ()))
+        stamped(
+            table,
+            named if own else None,
+            reach.columns.get(table, ()),
+            sure=sure,
+            known=table not in reach.perhaps,
+        )
         for table in tables
         if isinstance(table, Table)
     )

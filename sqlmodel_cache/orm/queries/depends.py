@@ -135,7 +135,7 @@ def stamped_root(table: Table, tables: TableMap) -> tuple[Root, Stamped]:
     targets = sorted(tables.targets(table), key=lambda target: target.root.table)
     for target in targets:
         for where in target.root.stamped:
-            if where.table is table:
+            if where.table is table and where.sure is not None:
                 return target.root, where
     raise Unstamped(table.fullname)
 
@@ -148,7 +148,8 @@ def _refined(
     used: Counter[_compiling.Place],
 ) -> Need:
     table = need.where.table
-    finder = _Finder(table, frozenset(value_codecs(need.where, dialect)), rendered)
+    told = (need.where.sure or frozenset()).intersection(value_codecs(need.where, dialect))
+    finder = _Finder(table, told, rendered)
     choices = None if statement.whereclause is None else finder.choices(statement.whereclause)
     if choices is None:
         return need

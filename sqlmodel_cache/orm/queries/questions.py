@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.types import TypeEngine
 
 from sqlmodel_cache.codec import ColumnSpec, RowCodec, Unstorable
 from sqlmodel_cache.codec.generic import dump
@@ -72,6 +73,8 @@ class Question:
             why = "it selects an alias of a model"
         elif not self.entity and any(each.mapper is not None for each in entities):
             why = "it selects models together with others or columns"
+        elif not (self.entity or all(isinstance(each.type, TypeEngine) for each in entities)):
+            why = "it selects bundles of columns"
         elif self.entity and reader.plan.joins_collections:
             why = "its rows join collections"
         if why:

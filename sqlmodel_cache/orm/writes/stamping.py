@@ -55,14 +55,15 @@ def touch_stamps(
     if hit.insert or dml.is_delete or hit.rekeys:
         touched.add(stamps.rows(name))
     codecs = value_codecs(where, dialect)
-    moved = [
-        c for c in where.conditions if c.name in codecs and (not dml.is_update or c.name in sets)
-    ]
+    # Under another key, a row comes and goes in each list of keys.
+    moves_all = not dml.is_update or hit.rekeys
+    moved = [c for c in where.conditions if c.name in codecs and (moves_all or c.name in sets)]
     changes = hit.insert and hit.existing is not Existing.NONE
     for column in moved:
         texts: set[str] | None = set()
         if not dml.is_delete:
-            known = told and not (changes and column.name in sets)
+            given = not hit.rekeys or column.name in sets
+            known = told and given and not (changes and column.name in sets)
             codec = codecs[column.name]
             texts = _new_values(column, dml, compiled, parameters, codec) if known else None
         if texts is None:
