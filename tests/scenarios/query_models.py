@@ -6,7 +6,7 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import JSON, ForeignKey, MetaData, Numeric, String
+from sqlalchemy import JSON, ForeignKey, Integer, MetaData, Numeric, String, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from sqlmodel_cache import cached
@@ -62,6 +62,27 @@ class Loner(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     squad_id: Mapped[int | None]
     name: Mapped[str] = mapped_column(String(100))
+
+
+class Filled(TypeDecorator[int]):
+    """Writes 0 for None."""
+
+    impl = Integer
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        """Return what is written."""
+        return 0 if value is None else value
+
+
+@cached(queries=True)
+class Tin(Base):
+    """Has an indexed column that is never NULL."""
+
+    __tablename__ = "scenario_qtin"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    batch: Mapped[int]
+    level: Mapped[int | None] = mapped_column(Filled, index=True)
 
 
 @cached(queries=True)

@@ -45,6 +45,7 @@ from tests.scenarios.query_models import (
     Loner,
     Squad,
     Staff,
+    Tin,
     Truck,
     Vehicle,
 )
@@ -447,6 +448,29 @@ def test_bypasses(world: World, base: int, statement: Callable[[int], Any], reas
         with world.one_select():
             ask(world, statement(base))
     assert world.stats().models["Agent (queries)"].bypasses == {reason: 2}
+
+
+@on_sqlite
+def test_a_parameter_that_is_computed(world: World, base: int) -> None:
+    """What it says when the result is looked up, it need not say when the database is asked."""
+    people(world, base)
+    said = iter(range(base, base + 100))
+    statement = select(Agent.id).where(Agent.squad_id == bindparam("n", callable_=lambda: base))
+    by_key = select(Agent).where(Agent.id == bindparam("n", callable_=lambda: next(said)))
+    for _ in range(3):
+        with world.one_select():
+            ask(world, statement)
+        with world.one_select():
+            ask(world, by_key)
+
+
+@on_sqlite
+def test_a_type_that_makes_a_value_of_none(world: World, base: int) -> None:
+    """A row written with None is one of those with 0."""
+    empty = select(Tin.id).where(Tin.level == 0, Tin.batch == base)
+    assert learn(world, empty) == []
+    tin = world.store(Tin(batch=base, level=None))
+    assert ask(world, empty) == [(tin,)]
 
 
 @on_sqlite

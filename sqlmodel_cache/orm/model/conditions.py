@@ -135,6 +135,10 @@ def _changes_by_itself(column: Column[Any]) -> bool:
 
 def _exact(column: Column[Any], dialect: Any) -> bool:
     impl = column.type.dialect_impl(dialect)
+    if isinstance(impl, sqltypes.TypeDecorator) and any(
+        overrides(type(impl), name) for name in ("process_bind_param", "process_result_value")
+    ):
+        return False  # it may make of None a value, or of a value None
     while isinstance(impl, sqltypes.TypeDecorator) and not overrides(type(impl), "bind_processor"):
         impl = impl.impl_instance.dialect_impl(dialect)
     if isinstance(impl, sqltypes.Enum):

@@ -31,6 +31,7 @@ from sqlmodel_cache.orm.queries.depends import (
     needs_of,
 )
 from sqlmodel_cache.orm.queries.results import Asked
+from sqlmodel_cache.orm.reads.pinned import is_computed
 
 if TYPE_CHECKING:
     from sqlmodel_cache.orm.model.reader import Reader
@@ -107,6 +108,8 @@ class Question:
         """Return where the result of this call lies, or why it must come from the database."""
         translate, dialect = scope.translate, scope.reader.dialect
         schemata = [schemas.prefix_of(need.root, translate, dialect) for need in self.needs]
+        if any(map(is_computed, key.bindparams)):
+            return Bypass.STATEMENT
         try:
             values = self._rendered.values(key, params)
             text = self._name(values, schemata)

@@ -115,9 +115,20 @@ def _value(bind: Any, given: Mapping[str, Any], column: Any) -> Any:
     return _given(bind, given)
 
 
+def is_computed(bind: BindParameter[Any]) -> bool:
+    """Tell whether a function of somebody's is asked for the value, anew at each use.
+
+    SQLAlchemy's own functions read an object that does not change in between.
+    """
+    function = bind.callable
+    if function is None:
+        return False
+    return (getattr(function, "__module__", None) or "").partition(".")[0] != "sqlalchemy"
+
+
 def _given(bind: BindParameter[Any], given: Mapping[str, Any]) -> Any:
     if bind.key in given:
         return given[bind.key]
-    if bind.required or (given and bind.unique):
+    if is_computed(bind) or bind.required or (given and bind.unique):
         return None  # or it is meant by the name that compiling gives it, such as id_1
     return bind.effective_value
