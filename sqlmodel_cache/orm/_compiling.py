@@ -112,9 +112,9 @@ class Rendered:
         ]
 
     def types(self) -> dict[str, str]:
-        """Return the types of the parameters by their names in the SQL."""
+        """Return the types of the parameters, with all arguments, by their names in the SQL."""
         return {
-            str(name): f"{type(bind.type).__module__}.{bind.type!r}"
+            str(name): f"{bind.type!r} {bind.type._static_cache_key}"
             for bind, name in self.compiled.bind_names.items()
         }
 

@@ -75,6 +75,21 @@ class Filled(TypeDecorator[int]):
         return 0 if value is None else value
 
 
+class Times(TypeDecorator[int]):
+    """Writes a multiple."""
+
+    impl = Integer
+    cache_ok = True
+
+    def __init__(self, factor: int) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def process_bind_param(self, value: Any, dialect: Any) -> Any:
+        """Return what is written."""
+        return value * self.factor
+
+
 @cached(queries=True)
 class Tin(Base):
     """Has an indexed column that is never NULL."""

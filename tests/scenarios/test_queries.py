@@ -21,6 +21,7 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    type_coerce,
     update,
 )
 from sqlalchemy.ext.compiler import compiles
@@ -45,6 +46,7 @@ from tests.scenarios.query_models import (
     Loner,
     Squad,
     Staff,
+    Times,
     Tin,
     Truck,
     Vehicle,
@@ -462,6 +464,20 @@ def test_a_parameter_that_is_computed(world: World, base: int) -> None:
             ask(world, statement)
         with world.one_select():
             ask(world, by_key)
+
+
+@on_sqlite
+def test_types_with_arguments_of_their_own(world: World, base: int) -> None:
+    """The same SQL and the same parameter, which two types send as two values."""
+    people(world, base)
+    ranks = Agent.squad_id == base
+    once, never = (
+        select(Agent.id).where(ranks, Agent.rank == type_coerce(1, Times(factor)))
+        for factor in (1, 100)
+    )
+    found = learn(world, once)
+    assert found
+    assert ask(world, never) == []
 
 
 @on_sqlite
