@@ -101,3 +101,7 @@ class Lamp(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     street_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_street.id"))
+
+
+# Until it is known where they lead, every cached model of the process is taken for a target.
+Base.registry.configure()
