@@ -10,7 +10,7 @@ rows of the table that come and go.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -212,8 +212,3 @@ class _Finder:
 def _width(choices: Sequence[Choice]) -> tuple[int, int]:
     """Order conditions: one value before NULL before a list of them, few before many."""
     return (sum(2 if c.several else 1 for c in choices), sum(c.parameter is None for c in choices))
-
-
-def tables_in(needs: Sequence[Need]) -> Iterator[str]:
-    """Yield the names of the tables, for messages."""
-    return (need.where.table.fullname for need in needs)
