@@ -180,14 +180,21 @@ def _processes(place: Place) -> Picture | Skipped:
     rows, seconds, repeats = (2_000, 0.3, 2) if quick else (100_000, 3.0, 5)
     fill_items(place.postgres, rows)
     url = place.postgres.url.render_as_string(hide_password=False)
-    lines = []
+    sides = {True: "cached in Redis", False: "uncached"}
     with hired(sizes[-1], url, place.redis_url, rows) as crew:
         crew.run(Round(cached=True, reads=1.0, seconds=5 * seconds))
-        for cached_ in (True, False):
-            what = Round(cached=cached_, reads=0.99, seconds=seconds)
-            turns = [[crew.run(what, size) for size in sizes] for _ in range(repeats)]
-            points = [(size, median(each)) for size, each in zip(sizes, zip(*turns), strict=True)]  # noqa: B905
-            lines.append(Line("cached in Redis" if cached_ else "uncached", points))
+        turns = [
+            {
+                (cached_, size): crew.run(Round(cached_, reads=0.99, seconds=seconds), size)
+                for size in sizes
+                for cached_ in sides
+            }
+            for _ in range(repeats)
+        ]
+    lines = [
+        Line(name, [(size, median(turn[cached_, size] for turn in turns)) for size in sizes])
+        for cached_, name in sides.items()
+    ]
     title = "Throughput of all processes, 99 % reads"
     return Picture(title, "processes", "operations per second", lines, log=False)
 

@@ -1,10 +1,13 @@
-"""For mkdocs: pages that lie outside of docs/, links to files that are no pages.
+"""For mkdocs: pages that lie outside of docs/, links to no pages, narrow tables.
 
 CHANGELOG.md and CONTRIBUTING.md become pages. A link to a source file of the
-repository, which the site does not have, becomes the name of the file.
+repository, which the site does not have, becomes the name of the file. Cells of
+tables with three columns carry their heading, so that site.css can stack them on
+a telephone.
 """
 
 import re
+from itertools import cycle
 from pathlib import Path, PurePosixPath
 
 from mkdocs.structure.files import File
@@ -13,6 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md"}
 _INTO_DOCS = re.compile(r"\]\(docs/")
 _OUTSIDE = re.compile(r"\[(?P<text>[^\]]+)\]\(\.\./(?P<target>[^)#]+)\)")
+_TABLE = re.compile(r"<table>.*?</table>", re.DOTALL)
+_HEADING = re.compile(r"<th[^>]*>(.*?)</th>")
+_TAG = re.compile(r"<[^>]+>")
 
 
 def on_files(files, config):
@@ -26,6 +32,18 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     return _OUTSIDE.sub(_named, markdown)
+
+
+def on_page_content(html, page, config, files):
+    return _TABLE.sub(_labelled, html)
+
+
+def _labelled(table):
+    headings = [_TAG.sub("", heading) for heading in _HEADING.findall(table[0])]
+    if len(headings) != 3:
+        return table[0]
+    labels = cycle(headings)
+    return re.sub("<td", lambda _: f'<td data-label="{next(labels)}"', table[0])
 
 
 def _named(link):

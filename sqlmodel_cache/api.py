@@ -11,7 +11,8 @@ from sqlmodel_cache.config import Configuration, Mode, Namespace, Packing
 from sqlmodel_cache.events import Observer
 from sqlmodel_cache.orm import activation, sessions
 from sqlmodel_cache.orm.operate import erasing, switching
-from sqlmodel_cache.orm.operate.explain import Explanation, aexplain, explain
+from sqlmodel_cache.orm.operate.explain import aexplain, explain
+from sqlmodel_cache.orm.operate.explanation import Explanation
 from sqlmodel_cache.orm.reads import options
 from sqlmodel_cache.orm.writes import explicit
 from sqlmodel_cache.stats import Stats
@@ -136,21 +137,24 @@ class SQLModelCache:
         return sessions.cache_behind(factory).stats()
 
     @classmethod
-    def explain(cls, session: Any, model: type, key: Any, /, **arguments: Any) -> Explanation:
-        """Say why `session.get(model, key, **arguments)` would use the cache, or would not.
+    def explain(cls, session: Any, asked: Any, key: Any = None, /, **arguments: Any) -> Explanation:
+        """Say why `session.get(asked, key, **arguments)` would use the cache, or would not.
+
+        Of a `select()`, why `session.execute(asked, key, **arguments)` would, and which changes
+        end its result; `key` are its parameters.
 
         Print the result, or look at its fields. Reads the store once and changes nothing: no
         flush, no fill, no count, and no connection is checked out. Raises ConfigurationError for
         what is no Session.
         """
-        return explain(session, model, key, **arguments)
+        return explain(session, asked, key, **arguments)
 
     @classmethod
     async def aexplain(
-        cls, session: AsyncSession, model: type, key: Any, /, **arguments: Any
+        cls, session: AsyncSession, asked: Any, key: Any = None, /, **arguments: Any
     ) -> Explanation:
         """Like `explain`, for an `AsyncSession`."""
-        return await aexplain(session, model, key, **arguments)
+        return await aexplain(session, asked, key, **arguments)
 
     @classmethod
     def invalidate(cls, model: type, *keys: Any, bind: Any = None) -> None:

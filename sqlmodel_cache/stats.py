@@ -23,7 +23,24 @@ _WORST_FIRST: Final = ("open", "half-open", "closed")
 
 @dataclass(frozen=True, slots=True)
 class ModelStats:
-    """Counts of one model since `configure()`. `latencies` has one entry for each `Step`."""
+    """Counts of one model since `configure()`.
+
+    Attributes:
+        hits: reads that were answered from the store.
+        misses: reads for which the store had no usable row.
+        fills: rows stored.
+        invalidations: rows and whole models forgotten, by commits and by explicit calls.
+        errors: operations that the store did not answer, and entries that could not be read.
+        lost: writes that could not be invalidated, each logged as an error.
+        shadow_same: comparisons of `mode="shadow"` in which store and database agreed.
+        shadow_different: those in which they did not, and no commit explains it.
+        shadow_unsure: those that could not be decided.
+        verified: hits that `verify` checked.
+        inconsistent: those of them that were wrong.
+        differing: names of the columns that differed in either, with counts.
+        bypasses: reads that did not ask the store, by the value of their `Bypass`.
+        latencies: durations in seconds by `Step`, of the steps that were met.
+    """
 
     hits: int = 0
     misses: int = 0
@@ -111,10 +128,14 @@ class ModelStats:
 class LocalStats:
     """The copies that a process keeps of rows of models with a `local_ttl`.
 
-    `hits` are among the models' own. `bytes` is an estimate. `emptied` counts how often all
-    copies were dropped because no messages came. `listening`: copies may be used at the moment.
-    `delay` is how long the stream of messages took to answer, asked once a second: the answer
-    comes behind every message sent before it, so a message takes no longer.
+    Attributes:
+        hits: reads answered by a copy; they are among the models' own.
+        entries: copies kept.
+        bytes: what they take, as an estimate.
+        emptied: how often all copies were dropped because no messages came.
+        listening: copies may be used at the moment.
+        delay: how long the stream of messages took to answer, asked once a second: the answer
+            comes behind every message sent before it, so a message takes no longer.
     """
 
     hits: int = 0
@@ -133,7 +154,11 @@ class LocalStats:
 class Stats(ModelStats):
     """Counts of all models since `configure()`, and the state of the store.
 
-    `local` is None where no copies are kept in the process.
+    Attributes:
+        models: the counts of each model, by its name; of its queries as "Hero (queries)".
+        breaker: "closed": the store answers; "open": it is left alone; "half-open": it is tried.
+        queue: rows and parts of models that the store still has to forget.
+        local: None where no copies are kept in the process.
     """
 
     models: Mapping[str, ModelStats] = field(default_factory=lambda: MappingProxyType({}))

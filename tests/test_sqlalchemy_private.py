@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 import ast
+import sqlite3
 from pathlib import Path
 
 import pytest
-from sqlalchemy import ForeignKey, Integer, create_engine, event, insert, inspect, select, update
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    create_engine,
+    event,
+    insert,
+    inspect,
+    select,
+    update,
+)
 from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, synonym
 from sqlalchemy.orm.attributes import instance_state
 
-from sqlmodel_cache.orm import _sqlalchemy, _strategies
+from sqlmodel_cache.orm import _fetching, _sqlalchemy, _strategies
 
 PACKAGE = Path(_sqlalchemy.__file__).parent.parent
 
@@ -127,22 +140,31 @@ def test_statement_facts(thing):
     assert _sqlalchemy.conflict_clauses(plain) == []
     ignoring = sqlite_insert(table).values(id=1).on_conflict_do_nothing()
     (clause,) = _sqlalchemy.conflict_clauses(ignoring)
-    assert _sqlalchemy.upserted(clause) == []
+    assert _sqlalchemy.upserted(clause, table) == []
     setting = sqlite_insert(table).on_conflict_do_update(index_elements=["id"], set_={"name": "x"})
     (clause,) = _sqlalchemy.conflict_clauses(setting)
-    assert [name for name, _ in _sqlalchemy.upserted(clause)] == ["name"]
+    assert [name for name, _ in _sqlalchemy.upserted(clause, table)] == ["name"]
     assert _sqlalchemy.conflict_target(clause) == ({"id"}, None)
     named = postgresql_insert(table).on_conflict_do_update(constraint="key", set_={"name": "x"})
     (clause,) = _sqlalchemy.conflict_clauses(named)
     assert _sqlalchemy.conflict_target(clause) == (frozenset(), "key")
     (clause,) = _sqlalchemy.conflict_clauses(mysql_insert(table).on_duplicate_key_update(name="x"))
-    assert [name for name, _ in _sqlalchemy.upserted(clause)] == ["name"]
+    assert [name for name, _ in _sqlalchemy.upserted(clause, table)] == ["name"]
     assert _sqlalchemy.rows_of_values(plain) == 0
     assert _sqlalchemy.rows_of_values(insert(table).values([{"id": 1}, {"id": 2}])) == 2
     statement = update(table).values(name="x")
     assert _sqlalchemy.set_columns(statement, statement.compile()) == {"name"}
     assert [*_sqlalchemy.values_given(statement)] == ["name"]
     assert _sqlalchemy.values_given(update(table)) == {}
+    other = Table("thing", MetaData(), Column("id", Integer, key="number"))
+    for statement in (update(other).values(number=1), update(other).values({other.c.number: 1})):
+        assert _sqlalchemy.set_columns(statement, statement.compile()) == {"id"}
+        assert [*_sqlalchemy.values_given(statement)] == ["id"]
+    statement = update(other)
+    assert _sqlalchemy.set_columns(statement, statement.compile(column_keys=["number"])) == {"id"}
+    setting = sqlite_insert(other).on_conflict_do_update(set_={"number": 1})
+    (clause,) = _sqlalchemy.conflict_clauses(setting)
+    assert [name for name, _ in _sqlalchemy.upserted(clause, other)] == ["id"]
     inner = select(table.c.id).cte("inner")
     compiled = select(inner.c.id).compile(engine)
     assert [type(element) for element in _sqlalchemy.compiled_ctes(compiled)] == [
@@ -174,7 +196,7 @@ def test_the_orms_own_calls_of_execute(thing):
 
     class Listening(Session):
         def execute(self, *args, **kwargs):
-            seen.append(_sqlalchemy.is_internal(kwargs))
+            seen.append(_sqlalchemy.is_internal(kwargs["execution_options"]))
             return super().execute(*args, **kwargs)
 
     with Listening(engine) as session:
@@ -189,6 +211,38 @@ def test_the_orms_own_calls_of_execute(thing):
         assert len(seen) == 4
         session.execute(select(cls), execution_options={"autoflush": False})
         assert not seen[-1]
+
+
+def test_a_get_is_known_and_read_to_its_end(thing):
+    """A get's SELECT is told from every other; its cursor is closed when its row arrives."""
+    cls, engine = thing
+    seen = []
+    arrived = []
+
+    def executed(connection, cursor, statement, parameters, context, executemany):
+        seen.append((_sqlalchemy.is_get(context.execution_options), cursor))
+
+    def loaded(instance, context):
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            seen[-1][1].fetchone()
+        arrived.append(instance)
+
+    with Session(engine) as session:
+        session.add(cls(id=1))
+        session.commit()
+        session.expunge_all()
+        event.listen(engine, "before_cursor_execute", executed)
+        event.listen(cls, "load", loaded)
+        session.get(cls, 1)
+        session.get(cls, 2)
+        assert [known for known, _ in seen] == [True, True]
+        assert len(arrived) == 1
+        session.query(cls).all()
+        session.get(cls, 1, populate_existing=True)
+        for name in ("autoflush", "populate_existing", "yield_per"):
+            session.execute(select(cls), execution_options={name: 1}).all()
+        session.execute(select(cls)).all()
+        assert not any(known for known, _ in seen[2:])
 
 
 def test_entity_results(thing):
@@ -317,8 +371,14 @@ def test_lists_seen_before_their_select(related):
 
 
 def test_nobody_else_touches_private_names():
-    """Outside three files no attribute with a leading underscore is read but our own."""
-    allowed = ("_sqlalchemy.py", "_strategies.py", "_compiling.py")
+    """Outside five files no attribute with a leading underscore is read but our own."""
+    allowed = (
+        "_sqlalchemy.py",
+        "_strategies.py",
+        "_compiling.py",
+        "_results.py",
+        "_fetching.py",
+    )
     trees = {path: ast.parse(path.read_text()) for path in PACKAGE.glob("[!t]*/**/*.py")}
     nodes = [(path, node) for path, tree in trees.items() for node in ast.walk(tree)]
     own = {"_asdict"} | {  # a NamedTuple's is public
@@ -346,7 +406,7 @@ def test_cursor_fetch_strategy(thing, options):
     cls, engine = thing
     ended = []
 
-    class Telling(_sqlalchemy.CursorFetchStrategy):
+    class Telling(_fetching.CursorFetchStrategy):
         __slots__ = ()
 
         def soft_close(self, result, dbapi_cursor):
@@ -354,7 +414,7 @@ def test_cursor_fetch_strategy(thing, options):
             super().soft_close(result, dbapi_cursor)
 
     def on_execute(cursor, statement, parameters, context):
-        streams.append(_sqlalchemy.streams(context))
+        streams.append(_fetching.streams(context))
         if not streams[-1]:
             context.cursor_fetch_strategy = Telling()
 
@@ -367,3 +427,51 @@ def test_cursor_fetch_strategy(thing, options):
         assert result.all() == []
     assert streams == [bool(options)]
     assert ended == ([] if options else [result.context])
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+def test_rows_put_back(thing, taken):
+    """A result begins with the rows that were taken, and goes on with the cursor's."""
+    cls, engine = thing
+
+    def on_execute(cursor, statement, parameters, context):
+        def post_exec():
+            del context.post_exec
+            context.post_exec()
+            _fetching.put_back(context, context.cursor.fetchmany(taken) if taken else [])
+
+        assert _fetching.rows_of_batches(context) is None
+        context.post_exec = post_exec
+
+    with engine.begin() as connection:
+        connection.execute(insert(cls), [{"id": number} for number in range(3)])
+        event.listen(engine, "do_execute", on_execute)
+        for fetch in (
+            lambda result: result.all(),
+            lambda result: [*iter(result.fetchone, None)],
+            lambda result: [row for rows in result.partitions(2) for row in rows],
+        ):
+            result = connection.execute(update(cls).values(name="x").returning(cls.id))
+            assert sorted(fetch(result)) == [(0,), (1,), (2,)]
+        event.remove(engine, "do_execute", on_execute)
+
+
+def test_rows_of_an_insert_in_batches(thing):
+    """They are there after the last one, in the order of their columns."""
+    cls, engine = thing
+    seen = []
+
+    def on_execute(cursor, statement, parameters, context):
+        def post_exec():
+            del context.post_exec
+            seen.extend(_fetching.rows_of_batches(context))
+
+        context.post_exec = post_exec
+
+    event.listen(engine, "do_execute", on_execute)
+    engine = engine.execution_options(insertmanyvalues_page_size=2)
+    with engine.begin() as connection:
+        statement = insert(cls).returning(cls.name, cls.id)
+        found = connection.execute(statement, [{"name": str(number)} for number in range(5)])
+        assert sorted(map(tuple, seen)) == sorted(map(tuple, found))
+        assert len(seen) == 5

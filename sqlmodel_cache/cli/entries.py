@@ -89,6 +89,7 @@ def inspect_entry(
         cls = load_model(model)
         configure(url, prefix)
         (ident,) = keys_of(cls, [key])
+        _check_secret(cls, changes=False)
         found = in_database(database, lambda engine: _look(cls, ident, engine))
     for namespace, report in found:
         plain = _plain(namespace, report)
@@ -99,6 +100,25 @@ def inspect_entry(
             out.print(show.pairs(f"{cls.__name__} {key}: {report}", plain | {"values": ""}))
             if report.values is not None:
                 out.print(show.pairs("Values", {k: repr(v) for k, v in report.values.items()}))
+
+
+def _check_secret(cls: type[Any], *, changes: bool = True) -> None:
+    """Raise ConfigurationError where others hide the keys of `cls` by another secret.
+
+    Call it before any lookup: once the store knows of another secret, nobody hits any more. Nor
+    need it know that of one who changes nothing.
+    """
+    if not _plan(cls).config.hash_keys:
+        return
+    (cache,) = _state.live()
+    foreign = bridge.run(cache.stores, cache.switch.foreign_secrets())
+    if foreign:
+        raise ConfigurationError(
+            f"the keys of {cls.__name__} are hidden by another key_secret"
+            f" ({', '.join(sorted(foreign))}): set SQLMODEL_CACHE_KEY_SECRET to the application's"
+        )
+    if not changes:
+        cache.switch.agrees = True
 
 
 def _look(cls: type[Any], ident: Any, engine: Engine) -> list[tuple[str, EntryReport]]:
@@ -144,6 +164,7 @@ def warm(
         configure(url, prefix)
         name = _plan(cls).name
         wanted = keys_of(cls, keys or [])
+        _check_secret(cls)
         rows = in_database(database, lambda engine: _warm(cls, wanted, limit, engine))
         every = SQLModelCache.stats()
         counts = every.models.get(name, ModelStats())  # not of what came along

@@ -58,12 +58,12 @@ def _single(part: Part) -> Callable[[Sequence[Any]], str | None]:
     def encode(values: Sequence[Any]) -> str | None:
         return part(values[0]) if len(values) == 1 else None
 
-    big = keytext.BIG
+    least, big = -keytext.BIG, keytext.BIG
 
     def encode_int(values: Sequence[Any]) -> str | None:
         if len(values) == 1:
             value = values[0]
-            if type(value) is int and -big < value < big:
+            if type(value) is int and least < value < big:
                 return f"i{value}"
         return None
 

@@ -9,15 +9,27 @@ is noticed. Checked on 2.0.58 and 2.1.9, as in `_sqlalchemy`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterator, Mapping, Sequence, Sized
 from functools import cache
-from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Column, Result, Table, exc
-from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.engine.result import SimpleResultMetaData
+from sqlalchemy import (
+    CTE,
+    Alias,
+    Column,
+    CompoundSelect,
+    FromClause,
+    ScalarSelect,
+    Select,
+    SelectBase,
+    Subquery,
+    Table,
+    exc,
+)
+from sqlalchemy.orm import FromStatement
+from sqlalchemy.orm.context import _MapperEntity
 from sqlalchemy.sql.elements import ColumnClause
+from sqlalchemy.sql.selectable import SelectStatementGrouping
 from sqlalchemy.sql.visitors import iterate
 
 # Kinds of elements of which it is known what they depend on: their parts, and nothing else.
@@ -59,13 +71,19 @@ Place = tuple[Table, str]  # a column of a table, by its name
 
 
 class Entity(NamedTuple):
-    """One element of the select list; `unique` says how `Result.unique()` compares its values."""
+    """One element of the select list.
 
-    label: str
+    `selected` is the mapper or alias that it makes instances of, `path` their load path; both are
+    None for a column, which is `column`. `unique` says how `Result.unique()` compares its values.
+    """
+
+    label: Any
     extra: tuple[Any, ...]
     type: Any
-    mapper: Any
-    unique: tuple[bool, bool, bool]
+    selected: Any = None
+    path: Any = None
+    column: Any = None
+    unique: tuple[bool, bool, bool] = (False, False, False)
 
 
 class Rendered:
@@ -74,7 +92,8 @@ class Rendered:
     Attributes:
         why: why it cannot be told what its result depends on; None if it can.
         answers: it could be told by whoever knows.
-        columns: how often each column is used, beside the select list of entities.
+        columns: how often each column is used outside of the select list.
+        listed: how often in it, where it is no part of an instance.
         tables: how often each table stands in a FROM; `single`: those that are there plainly.
         outer: some join is an outer one.
     """
@@ -100,15 +119,21 @@ class Rendered:
 
     def entities(self) -> list[Entity]:
         """Return the elements of the select list, as a load's result names them."""
+        state = self.compiled.compile_state
+        if not hasattr(state, "_entities"):  # a union of columns, which is Core's
+            columns = self.compiled._result_columns
+            return [Entity(each.keyname, each.objects, each.type) for each in columns]
         return [
             Entity(
                 each._label_name,
                 each._extra_entities,
                 each.type,
-                None if not each.supports_single_entity else each.mapper,
+                each.entity_zero if isinstance(each, _MapperEntity) else None,
+                getattr(each, "path", None),
+                getattr(each, "column", None),
                 (each.use_id_for_hash, each._non_hashable_value, each._null_column_type),
             )
-            for each in self.compiled.compile_state._entities
+            for each in state._entities
         ]
 
     def types(self) -> dict[str, str]:
@@ -147,6 +172,60 @@ def loader_options_of(statement: Any) -> Sequence[Any]:
     return options
 
 
+def why_other_rows(statement: Any, selected: Any) -> str | None:
+    """Return why what a statement selects may be no rows of a mapper's table; None if it is.
+
+    `selected` is an element's mapper or alias.
+    """
+    mapper = selected.mapper
+    if isinstance(statement, FromStatement):
+        if not _selects_rows(statement.element, mapper):
+            return "it makes instances of what is no plain select() of them"
+        if len(statement._raw_columns) > 1:
+            return "it makes several instances of each row of another statement"
+    if not selected.is_aliased_class:
+        return None
+    of = selected.selectable
+    others = {mapper, *mapper.with_polymorphic_mappers} ^ {*selected.with_polymorphic_mappers}
+    if others - {mapper} or selected._adapt_on_names:
+        return "it selects an alias that has other columns than its model"
+    if type(of) is Alias and of.element is mapper.local_table is mapper.persist_selectable:
+        return None
+    if type(of) in (Subquery, CTE) and _selects_rows(of.element, mapper):
+        return None
+    return "it selects an alias of something else than a table, or than a plain select()"
+
+
+def _selects_rows(statement: Any, mapper: Any) -> bool:
+    """Tell whether a statement is a select() of a mapper's instances, or joins such by UNION."""
+    if isinstance(statement, SelectStatementGrouping):
+        return _selects_rows(statement.element, mapper)
+    if isinstance(statement, CompoundSelect):
+        return all(_selects_rows(each, mapper) for each in statement.selects)
+    if not isinstance(statement, Select) or statement._with_options:
+        return False
+    first, *rest = statement._raw_columns
+    return (
+        not rest
+        and isinstance(first, FromClause)
+        and first._annotations.get("parententity") is mapper
+    )
+
+
+def places_of(column: Any) -> Iterator[Place]:
+    """Yield the columns of tables that an element of a select list is made of.
+
+    Not those of a SELECT in it, which counts them itself.
+    """
+    pending = [column]
+    while pending:
+        each = pending.pop()
+        if isinstance(each, ColumnClause):
+            yield from filter(None, map(plain, () if each.is_literal else each.base_columns))
+        elif not isinstance(each, SelectBase | ScalarSelect):
+            pending.extend(each.get_children())
+
+
 def plain(column: Any) -> Place | None:
     """Return the table and name of a plain column of a table, None for anything else."""
     if not isinstance(column, Column):
@@ -172,6 +251,10 @@ def render(statement: Any, dialect: Any, key: Any) -> Rendered:
         found.refuse(f"it does not compile ({type(error).__name__})")
         found.answers = False
         return found
+    entities = found.entities()
+    if any(each.selected is not None for each in entities):
+        columns = [each.column for each in entities if each.column is not None]
+        found.listed = Counter(place for each in columns for place in places_of(each))
     for element in iterate(found.compiled.compile_state.statement):
         if hasattr(element, "_compiler_dispatcher"):  # what @compiles made of it is not visited
             found.refuse(f"somebody compiles {type(element).__name__} by himself")
@@ -194,12 +277,12 @@ def _recorder(compiler: Any) -> Any:
             return super().__getattribute__(name)
 
         def visit_select(self, select_stmt: Any, *args: Any, **kwargs: Any) -> Any:
-            for name, why in _MORE.items():
-                said = getattr(select_stmt, name, None)
-                if said is not None and not (isinstance(said, Sized) and not len(said)):
-                    self.noted.refuse(why)
-                    self.noted.answers = False
+            _judge_clauses(self.noted, select_stmt)
             return super().visit_select(select_stmt, *args, **kwargs)
+
+        def visit_compound_select(self, cs: Any, *args: Any, **kwargs: Any) -> Any:
+            _judge_clauses(self.noted, cs)
+            return super().visit_compound_select(cs, *args, **kwargs)
 
         def visit_label(self, label: Any, add_to_result_map: Any = None, **kwargs: Any) -> Any:
             if add_to_result_map is not None:
@@ -242,6 +325,14 @@ def _recorder(compiler: Any) -> Any:
     return Recorder
 
 
+def _judge_clauses(noted: Rendered, statement: Any) -> None:
+    for name, why in _MORE.items():
+        said = getattr(statement, name, None)
+        if said is not None and not (isinstance(said, Sized) and not len(said)):
+            noted.refuse(why)
+            noted.answers = False
+
+
 def _judge(noted: Rendered, kind: str) -> None:
     if kind in _KINDS or kind.endswith("_func"):  # of functions the name is judged
         return
@@ -265,55 +356,7 @@ def _is_constant(text: str) -> bool:
     return text == "*" or text.replace(".", "", 1).isdecimal()
 
 
-# -- results -------------------------------------------------------------------------------------
-
-
-def rows_metadata(entities: Sequence[Entity]) -> Any:
-    """Return what a result of rows with these elements knows of them."""
-
-    def filters(result: Any = None) -> list[Any]:
-        if result is not None and result._yield_per:
-            raise exc.InvalidRequestError(
-                "Can't use the ORM yield_per feature in conjunction with unique()"
-            )
-        return [_uniqueness(each) for each in entities]
-
-    given: dict[str, Any] = {"_create_unique_filters": filters}  # 2.1
-    if "_unique_filters" in SimpleResultMetaData.__slots__:  # 2.0
-        given = {"_unique_filters": filters()}
-    labels, extra = [each.label for each in entities], [each.extra for each in entities]
-    return SimpleResultMetaData(labels, extra, **given)
-
-
-def _uniqueness(entity: Entity) -> Callable[[Any], Any] | None:
-    by_id, unhashable, uncertain = entity.unique
-    if by_id:
-        return id
-    if not (unhashable or uncertain):
-        return None
-
-    def refuse(value: Any) -> int:
-        if uncertain:
-            try:
-                return hash(value)
-            except TypeError:
-                pass
-        raise exc.InvalidRequestError(
-            f"Can't apply uniqueness to row tuple containing value of type {entity.type!r};"
-            " it is not hashable"
-        )
-
-    return refuse
-
-
-def rows_result(metadata: Any, rows: Iterable[Any], *, filtered: bool) -> Result[Any]:
-    """Return the result that a load returns that found these tuples."""
-    left = iter(rows)
-
-    def chunks(size: int | None) -> Iterator[list[Any]]:
-        while chunk := list(islice(left, size)):
-            yield chunk
-
-    result: Result[Any] = ChunkedIteratorResult(metadata, chunks)
-    result._attributes = result._attributes.union({"filtered": filtered, "is_single_entity": False})
-    return result
+def table_of(dml: Any) -> Any:
+    """Return what a DML changes: of a bulk write to a joined class, one of its tables in turn."""
+    name = "_emit_insert_table" if dml.is_insert else "_emit_update_table"
+    return dml._annotations.get(name, dml.table)

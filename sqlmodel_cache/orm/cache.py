@@ -266,6 +266,14 @@ class Site:
         self._conduct(made)  # last: the switch may be turned meanwhile
         return made
 
+    def forget_class(self, cls: type) -> None:
+        """Let go of a class that was disposed of: its readers refer to it, and the engine to them.
+
+        An engine that is let go takes them along.
+        """
+        for known in [known for known in list(self._readers) if known[1] is cls]:
+            self._readers.pop(known, None)
+
     def conduct(self) -> None:
         """Work out again how lookups of each model go: the switch was turned."""
         for reader in list(self._readers.values()):

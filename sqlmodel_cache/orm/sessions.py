@@ -57,6 +57,8 @@ def attach() -> None:
         ahead.unwatch()
     if not event.contains(Session, "after_begin", _on_begin):
         event.listen(Session, "after_begin", _on_begin)
+    if not event.contains(object, "class_uninstrument", _on_disposed):
+        event.listen(object, "class_uninstrument", _on_disposed)  # of any class
     _forget_compiled()
 
 
@@ -69,6 +71,8 @@ def detach() -> None:
     ahead.unwatch()
     if event.contains(Session, "after_begin", _on_begin):
         event.remove(Session, "after_begin", _on_begin)
+    if event.contains(object, "class_uninstrument", _on_disposed):
+        event.remove(object, "class_uninstrument", _on_disposed)
     _forget_compiled()
 
 
@@ -79,6 +83,13 @@ def _forget_compiled() -> None:
     forget_value_codecs()
     forget_metadata()
     forget_table_map()
+
+
+def _on_disposed(cls: type) -> None:
+    """Forget a class whose registry was disposed of."""
+    for cache in _state.live():
+        for site in cache.sites:
+            site.forget_class(cls)
 
 
 def _on_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Touched:
 
 @dataclass(slots=True)
 class _Frame:
-    """One savepoint's share; `pending` counts inserted rows per table that have no name yet."""
+    """One savepoint's share; `pending` counts writes per table whose rows have no name yet."""
 
     name: str | None = None
     rows: set[Hashable] = field(default_factory=set)
@@ -74,6 +74,19 @@ class Frames:
                 return
         self.touch_row(key)
 
+    def expect_rows(self, table: Hashable) -> None:
+        """Note that rows of `table` are about to be written that can be named when they are."""
+        self.expect_inserts(table, 1)
+
+    def name_rows(self, table: Hashable, keys: Iterable[Hashable]) -> None:
+        """Learn all that `expect_rows` spoke of the last time, in that one's frame."""
+        for frame in reversed(self._stack):
+            if frame.pending.get(table):
+                frame.pending[table] -= 1
+                frame.rows.update(keys)
+                return
+        self._stack[-1].rows.update(keys)
+
     def savepoint(self, name: str) -> None:
         """Begin a frame. A name may come twice; the later hides the earlier."""
         self._stack.append(_Frame(name))
@@ -100,7 +113,7 @@ class Frames:
             self.wrote = False
 
     def capture(self) -> Touched:
-        """Tell what was touched, and forget nothing. Unnamed inserts touch their whole table."""
+        """Tell what was touched, and forget nothing. What has no name touches its whole table."""
         rows: set[Hashable] = set()
         tables: set[Hashable] = set()
         for frame in self._stack:

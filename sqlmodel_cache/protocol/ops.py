@@ -27,9 +27,14 @@ class Get(msgspec.Struct, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class GetMany:
-    """Read many entries in as few round trips as the store allows; answered by `list[Reply]`."""
+    """Read many entries in as few round trips as the store allows; answered by `list[Reply]`.
+
+    `together`: what is there was there in one moment. Where it takes several steps, each is taken
+    twice, and what has changed between counts as absent.
+    """
 
     entries: tuple[Entry, ...]
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)

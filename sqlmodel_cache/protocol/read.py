@@ -8,7 +8,7 @@ stop both the stale set (the lease dies when a writer passes) and the herd (one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from hashlib import sha1
 from os import urandom
@@ -20,6 +20,7 @@ from sqlmodel_cache.protocol.ops import (
     Fenced,
     Fill,
     Get,
+    GetMany,
     Granted,
     Lease,
     Leased,
@@ -150,6 +151,18 @@ def refresh(entry: Entry, found: object, seen: Reply, patience: Patience) -> Ste
     if isinstance(answer, Granted):
         return Miss(Held(entry, answer.token, answer.epoch, answer.at, early=True))
     return Miss(None) if isinstance(answer, Fenced) else Hit(found)
+
+
+def unchanged(seen: Mapping[Entry, Reply]) -> Steps[bool]:
+    """Tell whether entries are just what they were `seen` to be, before a SELECT.
+
+    Then all of their rows are of one moment with it. An entry that is there shows the last commit
+    of its row: a writer who comes by deletes it before the COMMIT, and what is filled afterwards
+    has another lease, so another date. So from before the SELECT until now nobody has committed,
+    and what the SELECT would have read is what was seen.
+    """
+    replies = yield GetMany(tuple(seen))
+    return bool(replies == list(seen.values()))
 
 
 def fill(held: Held, value: bytes, ttl: int) -> Steps[bool]:

@@ -19,12 +19,14 @@ from sqlmodel_cache.transport.commands import (
     PER_PIPELINE,
     Command,
     is_unknown_script,
+    key_by_key,
     matching,
     plan,
     plan_together,
     unlinking,
     with_source,
 )
+from sqlmodel_cache.transport.failures import is_moving
 from sqlmodel_cache.transport.runs import ANY, judged, marked
 
 if TYPE_CHECKING:
@@ -94,10 +96,17 @@ class RedisAsyncTransport:
             what = plan(marked(op, self._run), cluster=self._cluster)
             replies = []
             runs = set()
-            for commands in what.pipelines:
-                received, run = await self._send_known(commands)
-                replies += received
-                runs.add(run)
+            try:
+                for commands in what.pipelines:
+                    received, run = await self._send_known(commands)
+                    replies += received
+                    runs.add(run)
+            except Exception as error:
+                if not (is_moving(error) and isinstance(op, Fence | Release)):
+                    raise
+                for command in key_by_key(op):
+                    await self._send_known([command])
+                return None
             return judged(what.read(replies), runs)
         finally:
             self._under_way -= 1

@@ -70,6 +70,7 @@ FENCE: Final = Script("fence")
 RELEASE: Final = Script("release")
 MODEL_FENCE: Final = Script("model_fence")
 MODEL_RELEASE: Final = Script("model_release")
+GUARD: Final = Script("guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,20 @@ def plan_together(ops: Sequence[Op], *, cluster: bool) -> Plan:
     return Plan([commands], read)
 
 
+def key_by_key(op: Fence | Release) -> Iterator[Command]:
+    """Yield commands that do the same, one after another, each with one key.
+
+    The lock comes first, and again once the value is gone: so nobody fills in between, and no
+    process copies the old value after it has been told.
+    """
+    duration = op.duration if type(op) is Fence else 0
+    pairs = [(entry.value, entry.lock, entry.shard) for entry in op.entries]
+    pairs += [(shard.epoch, shard.epoch_lock, shard) for shard in op.shards]
+    for key, lock, shard in pairs:
+        guard = GUARD([lock], op.writer, duration, _told(shard), key)
+        yield from (guard, ("DEL", key), guard)
+
+
 def with_source(commands: Iterable[Command]) -> list[Command]:
     """Return the same commands for a server that does not know our scripts."""
     return [
@@ -157,7 +172,16 @@ def _get_many(op: GetMany, cluster: bool) -> Plan:
         epochs = dict.fromkeys([entry.shard.epoch for entry in group])
         commands.append(("MGET", *[entry.value for entry in group], *epochs))
 
+    # The MGETs of a Cluster may share a pipeline; elsewhere each is one round trip already.
+    per_pipeline = len(commands) if cluster else 1
+    pipelines = [list(part) for part in _chunks(commands, per_pipeline or 1)]
+    twice = op.together and len(commands) > 1
+    if twice:
+        pipelines *= 2
+
     def read(replies: list[list[bytes | None]]) -> list[Reply]:
+        if twice:
+            replies = _agreed(replies)
         found: dict[str, Reply] = {}
         for group, command, values in zip(groups, commands, replies, strict=True):
             seen = dict(zip(command[1:], values, strict=True))
@@ -165,9 +189,16 @@ def _get_many(op: GetMany, cluster: bool) -> Plan:
                 found[entry.value] = Reply(seen[entry.value], seen[entry.shard.epoch])
         return [found[entry.value] for entry in op.entries]
 
-    # The MGETs of a Cluster may share a pipeline; elsewhere each is one round trip already.
-    per_pipeline = len(commands) if cluster else 1
-    return Plan([list(part) for part in _chunks(commands, per_pipeline or 1)], read)
+    return Plan(pipelines, read)
+
+
+def _agreed(replies: list[list[bytes | None]]) -> list[list[bytes | None]]:
+    """Return what was the same in both rounds, and so was there when the first one ended."""
+    half = len(replies) // 2
+    return [
+        [one if one == again else None for one, again in zip(*pair, strict=True)]
+        for pair in zip(replies[:half], replies[half:], strict=True)
+    ]
 
 
 def _inspect(op: Inspect, _cluster: bool) -> Plan:

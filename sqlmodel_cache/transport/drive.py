@@ -17,7 +17,13 @@ from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.protocol.ops import Op, Wait
 from sqlmodel_cache.transport.breaker import NORMAL
-from sqlmodel_cache.transport.failures import as_unavailable, explain, is_denied, is_store_failure
+from sqlmodel_cache.transport.failures import (
+    as_unavailable,
+    explain,
+    is_denied,
+    is_moving,
+    is_store_failure,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -140,6 +146,8 @@ def raise_mapped(
     if breaker is not None and title is not None:
         if is_denied(error):
             breaker.denied(title, explain(error))
+        elif is_moving(error):
+            breaker.succeeded(title)  # the other slots are where they were
         elif failure:
             breaker.failed(title, explain(error))
         else:

@@ -33,6 +33,14 @@ def is_denied(error: BaseException) -> bool:
     return "NoPermissionError" in _client_classes(error)
 
 
+def is_moving(error: BaseException) -> bool:
+    """Tell whether a Cluster that is up moves just this slot to another node.
+
+    A client tries again for a moment, and says so if the keys of one command are still apart.
+    """
+    return type(error).__name__ in ("ClusterError", "TryAgainError")
+
+
 def explain(error: BaseException) -> str:
     """Say what is wrong with the store, as the end of a sentence: no key, no value, no URL."""
     name = type(error).__name__

@@ -150,7 +150,8 @@ class MemoryTransport:
         return found
 
     def _get_many(self, op: GetMany) -> list[Reply]:
-        return [self._look(entry) for entry in op.entries]
+        with self._lock:
+            return [self._look(entry) for entry in op.entries]
 
     def _inspect(self, op: Inspect) -> Sight:
         entry = op.entry

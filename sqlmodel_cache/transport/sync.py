@@ -11,11 +11,13 @@ from sqlmodel_cache.transport.commands import (
     PER_PIPELINE,
     Command,
     is_unknown_script,
+    key_by_key,
     matching,
     plan,
     unlinking,
     with_source,
 )
+from sqlmodel_cache.transport.failures import is_moving
 from sqlmodel_cache.transport.runs import ANY, judged, marked
 
 if TYPE_CHECKING:
@@ -70,8 +72,14 @@ class RedisSyncTransport:
             return Reply(value, epoch)
         what = plan(marked(op, self._run), cluster=self._cluster)
         if type(op) is Fence or type(op) is Release:  # twice per commit, and nothing to be read
-            for commands in what.pipelines:
-                self._send_known(commands)
+            try:
+                for commands in what.pipelines:
+                    self._send_known(commands)
+            except Exception as error:
+                if not is_moving(error):
+                    raise
+                for command in key_by_key(op):
+                    self._send_known([command])
             return None
         replies: list[Any] = []
         runs = set()

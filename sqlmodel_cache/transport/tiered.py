@@ -146,9 +146,8 @@ class TieredTransport:
             elif entry not in missing:
                 missing[entry] = self._ticket(entry.shard)
         if missing:
-            for (entry, ticket), reply in zip(
-                missing.items(), (yield GetMany(tuple(missing))), strict=True
-            ):
+            replies = yield GetMany(tuple(missing), op.together)
+            for (entry, ticket), reply in zip(missing.items(), replies, strict=True):
                 found[entry.value] = reply
                 self._rows.keep(entry, reply, ticket)
         return [found[entry.value] for entry in op.entries]

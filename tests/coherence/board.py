@@ -32,6 +32,7 @@ COUNTERS: Final = (
     "stale_s2",
     "stale_database",
     "commits",
+    "ahead",
     "rollbacks",
     "errors",
     "ready",

@@ -7,8 +7,8 @@ delays, must show nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import Any, Final
 
@@ -64,15 +64,12 @@ return 1
 class Flaw:
     """One canary: `promise` is the first of S1, S2 that must be seen broken.
 
-    `fence` (milliseconds) and `whole` are what its run needs, and the control run gets too: fences
-    that run out before the COMMIT, more writers of the whole model, and readers of queries.
+    `run` are the settings that it needs to show, by name; the control run gets them too.
     """
 
     apply: Callable[[], None]
     promise: str = "stale_s1"
-    fence: int | None = None
-    whole: float = 0.01
-    queries: bool = False
+    run: Mapping[str, Any] = field(default_factory=dict)
 
 
 def apply(name: str) -> None:
@@ -131,9 +128,24 @@ def _fence_before_flush() -> None:
     def fenced_already(one: Any) -> bool:
         return True
 
+    def never_ahead(one: Any) -> bool:
+        return False
+
     fence = publish.Publishing.fence
     setattr(publish.Publishing, "fence", fenced_already)  # noqa: B010
+    setattr(publish.Publishing, "send", never_ahead)  # noqa: B010
     event.listen(Session, "before_commit", fence_now)
+
+
+def _ahead_for_all() -> None:
+    """Take a fence that was sent ahead of one statement for one of all that follow."""
+    take_over = publish.Publishing.take_over
+
+    def covering(one: Any, ahead: Any) -> None:
+        take_over(one, ahead)
+        one.enough_till = ahead.enough_till
+
+    setattr(publish.Publishing, "take_over", covering)  # noqa: B010
 
 
 def _old_snapshot() -> None:
@@ -159,9 +171,10 @@ def _no_stamps() -> None:
 FLAWS: Final[dict[str, Flaw]] = {
     "naive delete": Flaw(_naive),
     "no lease": Flaw(_no_lease),
-    "conditional release": Flaw(_conditional_release, promise="stale_s2", fence=1),
+    "conditional release": Flaw(_conditional_release, "stale_s2", {"fence": 1}),
     "fence before the last flush": Flaw(_fence_before_flush),
+    "fence ahead taken for all": Flaw(_ahead_for_all, run={"pairs": 0.7, "tasks": (), "rows": 6}),
     "fill from an old snapshot": Flaw(_old_snapshot),
-    "epoch bumped once": Flaw(_epoch_only_after, whole=0.5),
-    "results without stamps": Flaw(_no_stamps, queries=True),
+    "epoch bumped once": Flaw(_epoch_only_after, run={"whole": 0.5}),
+    "results without stamps": Flaw(_no_stamps, run={"queries": True}),
 }

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from sqlmodel_cache import get_many
 from sqlmodel_cache.orm import _sqlalchemy
 from tests.coherence.board import Known, Slot
-from tests.coherence.table import Item
+from tests.coherence.table import Item, Plain, Versioned, model_of
 
 
 class Judge:
@@ -23,7 +23,7 @@ class Judge:
         self._evidence = evidence
         self._left = 20
 
-    def judge(self, row: int, known: Known, item: Item | None) -> None:
+    def judge(self, row: int, known: Known, item: Versioned | None) -> None:
         """Judge one read of `row` that began after `known` was true."""
         if item is None:
             self.judge_version(row, known, None, hit=False)
@@ -65,21 +65,24 @@ class Judge:
     def get(self, session: Session, row: int, **arguments: Any) -> None:
         """Read one row by `session.get`."""
         known = self._slot.board.known(row)
-        self.judge(row, known, session.get(Item, row, **arguments))
+        self.judge(row, known, session.get(model_of(row), row, **arguments))
 
     def get_many(self, session: Session, rows: list[int]) -> None:
-        """Read rows in one round trip."""
-        known = [self._slot.board.known(row) for row in rows]
-        for row, before, item in zip(rows, known, get_many(session, Item, rows), strict=True):
-            self.judge(row, before, item)
+        """Read rows, those of a table in one round trip."""
+        for model in (Item, Plain):
+            own = [row for row in rows if model_of(row) is model]
+            known = [self._slot.board.known(row) for row in own]
+            for row, before, item in zip(own, known, get_many(session, model, own), strict=True):
+                self.judge(row, before, item)
 
     def ask_for_rows(self, session: Session) -> None:
-        """Read all rows by a cached query: its list, and its rows, from the cache."""
-        known = [self._slot.board.known(row) for row in range(len(self._slot.board.seen))]
+        """Read all items by a cached query: its list, and its rows, from the cache."""
+        rows = [row for row in range(len(self._slot.board.seen)) if model_of(row) is Item]
+        known = [self._slot.board.known(row) for row in rows]
         statement = select(Item).where(Item.filler > "").order_by(Item.id)
         found = session.scalars(statement, execution_options={"cache": True})
         items = {item.id: item for item in found}
-        for row, before in enumerate(known):
+        for row, before in zip(rows, known, strict=True):
             self.judge(row, before, items.get(row))
 
     def ask_for_columns(self, session: Session, rows: list[int]) -> None:

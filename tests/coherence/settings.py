@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tests.coherence.flaws import FLAWS
 
@@ -14,11 +15,12 @@ class Settings:
 
     `threads` and `tasks` are numbers of actors: one process per item, of which a thread each, or
     the tasks of one loop. `writes` is the share of operations that write, `whole` the share of
-    writes that name no key. In a `share` of cases a delay of up to `dawdle` is put into each
-    window: between SELECT and fill, fence and COMMIT, COMMIT and release. Between two operations
-    an actor pauses for `idle`. With `bulk` most reads are of `get_many`, whenever no commit is
-    near; with `queries` some are of cached queries. A run ends early once a counter of the board is
-    `enough`. Times are in seconds, `fence` in milliseconds. `flaw` names a canary.
+    writes that name no key, `pairs` that of two rows. In a `share` of cases a delay of up to
+    `dawdle` is put into each window: between SELECT and fill, a fence sent ahead and its statement,
+    fence and COMMIT, COMMIT and release. Between two operations an actor pauses for `idle`. With
+    `bulk` most reads are of `get_many`, whenever no commit is near; with `queries` some are of
+    cached queries. A run ends early once a counter of the board is `enough`. Times are in seconds,
+    `fence` in milliseconds. `flaw` names a canary.
     """
 
     folder: Path
@@ -33,6 +35,7 @@ class Settings:
     share: float = 0.1
     dawdle: float = 0.002
     whole: float = 0.01
+    pairs: float = 0.1
     idle: float = 0.0
     bulk: bool = True
     queries: bool = True
@@ -56,17 +59,13 @@ class Settings:
     def canary(self, name: str, *, broken: bool = True) -> Settings:
         """Return the run in which the flaw `name` shows, or its control without the flaw."""
         flaw = FLAWS[name]
+        usual: dict[str, Any] = {"share": 0.5, "bulk": False, "queries": False, "dawdle": 0.005}
         return replace(
             self,
             flaw=name if broken else None,
-            fence=flaw.fence,
-            whole=flaw.whole,
-            share=0.5,
-            bulk=False,
-            queries=flaw.queries,
-            dawdle=0.005,
             prefix=f"{self.prefix}-{name.replace(' ', '-')}-{broken:d}",
             folder=self.folder / f"{name.replace(' ', '-')}-{broken:d}",
+            **usual | dict(flaw.run),
         )
 
     @property

@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -23,10 +24,13 @@ from sqlmodel_cache.orm.reads import lookup, many
 from sqlmodel_cache.protocol.ops import Fence, Release
 from sqlmodel_cache.transport.async_ import RedisAsyncTransport
 from sqlmodel_cache.transport.lines import RedisLineTransport
+from sqlmodel_cache.transport.owing import Sent
 from tests.coherence.board import Slot
 
 STEPS: Final = (
     "after flush",
+    "fence sent ahead",
+    "statement behind it",
     "before fence",
     "between fences",
     "after fence",
@@ -36,8 +40,13 @@ STEPS: Final = (
     "after release",
 )
 
+AHEAD: Final = ("fence sent ahead", "statement behind it")
+IN_THREADS: Final = (*AHEAD, "COMMIT sent")  # which is psycopg's own; no task sends one ahead
+
 _PENDING: Final = "coherence"
+_FENCES: Final = {"before fence", "between fences", "after fence"}
 _armed: dict[str, signal.Signals] = {}
+_thread = threading.local()  # `ahead`: the fence of its present commit was sent ahead
 
 
 def arm(step: str, number: signal.Signals = signal.SIGKILL) -> None:
@@ -89,6 +98,7 @@ def watch_commits(engine: Any, before: Callable[[], None], after: Callable[[], N
             slot, versions = pending
             for row, version in versions:
                 slot.replied(row, version)
+            slot.count("ahead", vars(_thread).pop("ahead", False))
             reach("after COMMIT")
         after()
 
@@ -103,25 +113,37 @@ def send_commit(connection: Any) -> None:
         time.sleep(0)
 
 
-def watch_transports() -> None:
-    """Say which step is reached, and do fences and releases of several rows one after another."""
+def watch_transports(delay: Callable[[], None]) -> None:
+    """Say which step is reached, and do fences and releases of several rows one after another.
+
+    `delay` runs between a fence that is sent ahead and the statement.
+    """
     transports: list[tuple[Any, Any]] = [
         (RedisLineTransport, _synchronous),
         (RedisAsyncTransport, _asynchronous),
     ]
     for cls, stepwise in transports:
         cls.perform = stepwise(cls.perform)
-    RedisLineTransport.send = _unless_armed(RedisLineTransport.send)  # type: ignore[method-assign]
-
-
-def _unless_armed(send: Any) -> Any:
-    """Have fences performed, and none sent ahead, where something is to happen at a step."""
+    send, arrived = RedisLineTransport.send, Sent.arrived
 
     @wraps(send)
-    def stepwise(self: Any, op: Any) -> Any:
-        return None if _armed else send(self, op)
+    def sending(self: Any, op: Any) -> Sent | None:
+        if not _FENCES.isdisjoint(_armed):
+            return None  # it is to be performed
+        sent = send(self, op)
+        if sent is not None:
+            _thread.ahead = True
+            reach("fence sent ahead")
+            delay()
+        return sent
 
-    return stepwise
+    @wraps(arrived)
+    def arriving(self: Sent) -> bool:
+        reach("statement behind it")
+        return arrived(self)
+
+    RedisLineTransport.send = sending  # type: ignore[method-assign]
+    Sent.arrived = arriving  # type: ignore[method-assign]
 
 
 def _names(op: Any) -> tuple[str, str, str]:

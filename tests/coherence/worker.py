@@ -21,7 +21,7 @@ from tests.coherence import flaws, steps, writing
 from tests.coherence.board import Board, Slot
 from tests.coherence.reading import Judge
 from tests.coherence.settings import Settings
-from tests.coherence.table import Item
+from tests.coherence.table import Item, model_of
 from tests.servers.databases import async_url
 
 BURST: Final = 8  # lookups of one turn
@@ -31,8 +31,9 @@ _SNAPSHOT: Final = {"isolation_level": "REPEATABLE READ"}
 def prepare(settings: Settings, seed: int) -> random.Random:
     """Make this process a worker: hooks, the canary's flaw if any, and the configuration."""
     rng = random.Random(seed)
-    steps.watch_transports()
-    steps.delay_fills(steps.some_delay(rng, settings.share, settings.dawdle))
+    delay = steps.some_delay(rng, settings.share, settings.dawdle)
+    steps.watch_transports(delay)
+    steps.delay_fills(delay)
     if settings.fence is not None:
         vars(publish)["Publication"] = partial(Publication, duration=settings.fence)
     if settings.flaw is not None:
@@ -70,13 +71,14 @@ class Actor:
             if self.settings.deletions and rng.random() < 0.05:
                 writing.remove_and_restore(session, self.slot, rng.randrange(rows))
             else:
-                way, chosen = writing.choose(rng, rows, self.settings.whole)
+                way, chosen = writing.choose(rng, rows, self.settings.whole, self.settings.pairs)
                 writing.write(session, self.slot, way, chosen, commit=rng.random() > 0.1)
         elif dice > 0.95:
             self._read_from_snapshot(session)
         else:
             if dice < self.settings.writes + 0.04 and self.settings.queries:
-                self.judge.ask_for_columns(session, [self.board.hot])
+                if model_of(self.board.hot) is Item:
+                    self.judge.ask_for_columns(session, [self.board.hot])
                 session.rollback()
                 self.judge.ask_for_rows(session)
             from_database = {"execution_options": {"cache": False}} if dice > 0.93 else {}
@@ -112,7 +114,7 @@ class Actor:
             if self.board.over or self.board.known(row).seen > before:
                 break
             steps.pause(0.001)
-        session.get(Item, row)
+        session.get(model_of(row), row)
 
 
 def run_threads(settings: Settings, first_slot: int, number: int, seed: int) -> None:

@@ -16,21 +16,20 @@ from sqlalchemy.orm import Session
 
 from tests.coherence.board import Slot
 from tests.coherence.steps import is_armed, promise, reach
-from tests.coherence.table import Item
+from tests.coherence.table import model_of
 
 Versions: TypeAlias = list[tuple[int, int]]
 Way: TypeAlias = Callable[[Session, Sequence[int]], Versions]
 
-_TABLE: Final[Any] = Item.__table__
-_NEXT: Final = {"version": Item.version + 1}
-
 
 def flush(session: Session, rows: Sequence[int]) -> Versions:
-    """Change instances; the flush is the commit's own."""
-    found = [session.get(Item, row, with_for_update=True) for row in rows]
-    for item in found:
+    """Change instances, each by a statement of its own; the flush is the commit's own."""
+    found = [session.get(model_of(row), row, with_for_update=True) for row in rows]
+    for position, item in enumerate(found):
         if item is not None:
             item.version += 1
+            if position:
+                item.filler = f"{item.version:040}"
     return [(item.id, item.version) for item in found if item is not None]
 
 
@@ -38,8 +37,9 @@ def bulk(session: Session, rows: Sequence[int]) -> Versions:
     """Update through the session, by primary key."""
     versions: Versions = []
     for row in rows:
-        statement = update(Item).where(Item.id == row).values(_NEXT).returning(Item.version)
-        version = session.execute(statement).scalar()
+        model = model_of(row)
+        statement = update(model).where(model.id == row).values(version=model.version + 1)
+        version = session.execute(statement.returning(model.version)).scalar()
         if version is not None:
             versions.append((row, version))
     return versions
@@ -47,21 +47,24 @@ def bulk(session: Session, rows: Sequence[int]) -> Versions:
 
 def range_update(session: Session, rows: Sequence[int]) -> Versions:
     """Update by a condition that names no key: the whole model is forgotten."""
-    statement = update(Item).where(Item.id.between(rows[0], rows[0])).values(_NEXT)
-    found = session.execute(statement.returning(Item.id, Item.version)).all()
+    model = model_of(rows[0])
+    statement = update(model).where(model.id.between(rows[0], rows[0]))
+    statement = statement.values(version=model.version + 1)
+    found = session.execute(statement.returning(model.id, model.version)).all()
     return [(row, version) for row, version in found]
 
 
 def core(session: Session, rows: Sequence[int]) -> Versions:
     """Update the table itself through the session's connection."""
-    statement = (
-        update(_TABLE)
-        .where(_TABLE.c.id == bindparam("row"))
-        .values(version=_TABLE.c.version + 1)
-        .returning(_TABLE.c.version)
-    )
     versions: Versions = []
     for row in rows:
+        table = model_of(row).__table__
+        statement = (
+            update(table)
+            .where(table.c.id == bindparam("row"))
+            .values(version=table.c.version + 1)
+            .returning(table.c.version)
+        )
         version = session.connection().execute(statement, {"row": row}).scalar()
         if version is not None:
             versions.append((row, version))
@@ -70,22 +73,22 @@ def core(session: Session, rows: Sequence[int]) -> Versions:
 
 def raw(session: Session, rows: Sequence[int]) -> Versions:
     """Update by SQL text, after which every model is forgotten."""
-    statement = text(
-        "UPDATE coherence_item SET version = version + 1 WHERE id = :row RETURNING version"
-    )
+    table = model_of(rows[0]).__tablename__
+    statement = text(f"UPDATE {table} SET version = version + 1 WHERE id = :row RETURNING version")
     version = session.execute(statement, {"row": rows[0]}).scalar()
     return [] if version is None else [(rows[0], version)]
 
 
 def replace(session: Session, rows: Sequence[int]) -> Versions:
     """Delete the row and insert it again in one transaction."""
-    item = session.get(Item, rows[0], with_for_update=True)
+    model = model_of(rows[0])
+    item = session.get(model, rows[0], with_for_update=True)
     if item is None:
         return []
     version = item.version + 1
     session.delete(item)
     session.flush()
-    session.add(Item(id=rows[0], version=version))
+    session.add(model(id=rows[0], version=version))
     return [(rows[0], version)]
 
 
@@ -95,7 +98,8 @@ def savepoint(session: Session, rows: Sequence[int]) -> Versions:
     with session.begin_nested():
         versions = flush(session, rows)
     with session.begin_nested() as abandoned:
-        session.execute(update(Item).where(Item.id == rows[0]).values(version=10**9))
+        model = model_of(rows[0])
+        session.execute(update(model).where(model.id == rows[0]).values(version=10**9))
         abandoned.rollback()
     return versions
 
@@ -124,7 +128,8 @@ def write(session: Session, slot: Slot, way: Way, rows: Sequence[int], *, commit
 
 def remove_and_restore(session: Session, slot: Slot, row: int) -> None:
     """Delete a row in one transaction and insert it in the next; a version for each."""
-    item = session.get(Item, row, with_for_update=True)
+    model = model_of(row)
+    item = session.get(model, row, with_for_update=True)
     if item is None:
         session.rollback()
         return
@@ -133,9 +138,9 @@ def remove_and_restore(session: Session, slot: Slot, row: int) -> None:
     session.delete(item)
     _finish(session, slot, row, version)
     if version % 2:
-        session.add(Item(id=row, version=version + 1))
+        session.add(model(id=row, version=version + 1))
     else:
-        session.execute(insert(_TABLE).values(id=row, version=version + 1, filler="y"))
+        session.execute(insert(model.__table__).values(id=row, version=version + 1, filler="y"))
     _finish(session, slot, row, version + 1)
 
 
@@ -147,15 +152,14 @@ def _finish(session: Session, slot: Slot, row: int, version: int) -> None:
     slot.count("commits")
 
 
-def choose(rng: random.Random, rows: int, whole: float) -> tuple[Way, list[int]]:
-    """Return a way to write and what: mostly one row, sometimes two.
+def choose(rng: random.Random, rows: int, whole: float, pairs: float) -> tuple[Way, list[int]]:
+    """Return a way to write and what: mostly one row, two in a share of `pairs`.
 
     A share of `whole` names no key, so that the whole model is forgotten.
     """
     if rng.random() < whole:
         return rng.choice(WHOLE), [rng.randrange(rows)]
-    dice = rng.random()
-    if dice < 0.1:
+    if rng.random() < pairs:
         return rng.choice((flush, core, bulk)), sorted(rng.sample(range(rows), 2))
-    way: Any = flush if dice < 0.5 else rng.choice(ONE_ROW)
+    way: Any = flush if rng.random() < 0.5 else rng.choice(ONE_ROW)
     return way, [rng.randrange(rows)]

@@ -7,8 +7,10 @@ Redis, it gets the tests' one.
 
 from __future__ import annotations
 
+import ast
 import os
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -23,6 +25,17 @@ from tests.docs.pages import PAGES, ROOT, anchors, blocks, languages, links, scr
 # Warnings are errors, but for one of Starlette's about which HTTP client its tests should use.
 WARNINGS = ("-W", "error", "-W", "ignore:Using `httpx` with `starlette.testclient`")
 LOCAL_REDIS = "redis://localhost:6379/0"
+# What the examples need beside the library and its extras.
+BESIDE = {"aiosqlite", "greenlet", "httpx2", "pytest", "uvicorn"}
+TOLD = """\
+from sqlalchemy import Engine, event
+
+def tell(connection, cursor, statement, *others):
+    print(" ".join(statement.split()))
+
+event.listen(Engine, "before_cursor_execute", tell)
+"""
+_QUOTED_SQL = re.compile(r"^> `(SELECT .+)`$", re.MULTILINE)
 _MAKE_TARGET = re.compile(r"^(?P<name>[a-z]+):", re.MULTILINE)
 
 
@@ -40,6 +53,22 @@ def test_python_blocks_run(page: Path, tmp_path: Path, request: pytest.FixtureRe
             run_in(tmp_path, [*WARNINGS, page.name])
 
 
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name)
+def test_examples_use_what_they_import(page: Path) -> None:
+    """A name that nobody uses makes a reader look for it."""
+    shown = {"CacheError", "ConfigurationError", "RedisAsyncTransport", "RedisSyncTransport"}
+    for source in scripts(page):
+        nodes = list(ast.walk(ast.parse(source)))
+        imported = {
+            (alias.asname or alias.name).partition(".")[0]
+            for node in nodes
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            for alias in node.names
+        }
+        used = {node.id for node in nodes if isinstance(node, ast.Name)}
+        assert imported - used <= (shown if page.name == "migrating.md" else set())
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if "\ndef test_" in scripts(p)[0]], ids=name)
 def test_the_tests_on_a_page_pass(
     page: Path, tmp_path: Path, request: pytest.FixtureRequest
@@ -49,6 +78,20 @@ def test_the_tests_on_a_page_pass(
     (tmp_path / "test_page.py").write_text(source, "utf-8")
     printed = run_in(tmp_path, ["-m", "pytest", *WARNINGS, "-p", "no:asyncio", "test_page.py"])
     assert "skipped" not in printed
+
+
+def test_the_tutorial_quotes_the_sql_that_is_sent(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Each statement under a program is one that the program sends, before it disappears."""
+    page = ROOT / "docs" / "tutorial.md"
+    steps = page.read_text("utf-8").split("<!-- new program -->")[1:]
+    for step, source in zip(steps, runnable(page, request), strict=True):
+        quoted = set(_QUOTED_SQL.findall(step))
+        assert quoted, step[:80]
+        (tmp_path / page.name).write_text(TOLD + source, "utf-8")
+        printed = run_in(tmp_path, [*WARNINGS, page.name])
+        assert quoted <= set(re.sub(r" AS \w+", "", printed).splitlines())  # 2.0 has labels
 
 
 def runnable(page: Path, request: pytest.FixtureRequest) -> list[str]:
@@ -76,6 +119,18 @@ def run_in(folder: Path, arguments: list[str]) -> str:
     return done.stdout
 
 
+@pytest.mark.parametrize("columns", [2, 3, 4])
+def test_cells_of_three_columns_carry_their_heading(columns: int) -> None:
+    """For the stylesheet, which stacks them on a telephone; other tables are left as they are."""
+    pytest.importorskip("mkdocs")
+    hooks = runpy.run_path(str(ROOT / "docs" / "outside.py"))
+    headings = ["one", "<code>two</code>", "three", "four"][:columns]
+    rows = "".join(f"<td>{cell}</td>" for cell in [*headings, *headings])
+    table = f"<table>{''.join(f'<th>{heading}</th>' for heading in headings)}{rows}</table>"
+    labels = re.findall(r'<td data-label="([^"]*)">', hooks["on_page_content"](table, *[None] * 3))
+    assert labels == (["one", "two", "three"] * 2 if columns == 3 else [])
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_block_has_a_language_that_is_tested(page: Path) -> None:
     """A block in another language would be a block that nobody runs."""
@@ -97,8 +152,9 @@ def test_shell_commands_exist(page: Path) -> None:
                     assert target in targets, line
                 case ["pip", "install", "."]:
                     continue
-                case ["pip", "install", extra] if extra.startswith(".["):
+                case ["pip", "install", extra, *others] if extra.startswith(".["):
                     assert setup.has_option("options.extras_require", extra[2:-1]), line
+                    assert set(others) <= BESIDE, line
                 case ["pytest", "-p", plugin]:
                     assert find_spec(plugin) is not None, line
                 case ["export", assignment]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import redis
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 from typer.testing import CliRunner
 
@@ -77,10 +78,11 @@ def alone(
         "COLUMNS": "200",
     }
 
-    def run_(*words: str) -> subprocess.CompletedProcess[str]:
+    def run_(*words: str, **changes: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "sqlmodel_cache", *words],
-            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False,
+            cwd=ROOT, env=environment | changes, timeout=60,
+            capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     return run_
@@ -182,6 +184,34 @@ def test_inspect_what_was_forgotten(run: Callable[..., Result]) -> None:
     said(run("invalidate", HERO, "--yes"))
     found = parsed(run("inspect", HERO, "1", "--json"))
     assert (found["present"], found["usable"], found["epoch_current"]) == (True, False, False)
+
+
+def test_inspect_a_hidden_key(
+    alone: Callable[..., subprocess.CompletedProcess[str]], engine: Engine
+) -> None:
+    """With the application's secret; without it, or with another one, that is said."""
+    name = "tests.operating.hidden:Subscriber"
+    asked = ("inspect", name, "a@b.example", "--json")
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE operate_subscriber (email VARCHAR PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO operate_subscriber VALUES ('a@b.example')"))
+    told = alone(*asked)
+    assert told.returncode == 2
+    assert "SQLMODEL_CACHE_KEY_SECRET" in told.stderr
+    typo = alone(*asked, SQLMODEL_CACHE_KEY_SECRET="of nobody but one who looks on")
+    assert not json.loads(typo.stdout)["present"]  # and nothing is kept of that
+    ours = {"SQLMODEL_CACHE_KEY_SECRET": "that of the application"}
+    assert alone("warm", name, **ours).returncode == 0
+    for command in (asked, ("warm", name)):
+        others = alone(*command, SQLMODEL_CACHE_KEY_SECRET="that of somebody else")
+        assert others.returncode == 2
+        assert "by another key_secret" in " ".join(others.stderr.replace("│", " ").split())
+    told = alone(*asked, **ours)  # which ended nobody's hits
+    assert told.returncode == 0
+    found = json.loads(told.stdout)
+    assert found["usable"]
+    assert found["values"] == {"email": "a@b.example"}
+    assert "a@b" not in found["key"]
 
 
 def test_composite_keys(run: Callable[..., Result], engine: Engine) -> None:

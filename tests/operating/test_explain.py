@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from sqlmodel_cache.orm.operate.explain import Explanation
+    from sqlmodel_cache.orm.operate.explanation import Explanation
 
 explain = SQLModelCache.explain
 

@@ -180,6 +180,35 @@ def test_expected_inserts_are_released_and_rolled_back(frames: Frames) -> None:
     assert frames.capture() == touched("", "T")
 
 
+def test_rows_named_after_their_statement(frames: Frames) -> None:
+    """They count as any row until then, and as none if it changed none."""
+    frames.touch_row("q")
+    frames.expect_rows("T")
+    assert frames.is_touched("r", "T")
+    assert frames.capture() == touched("q", "T")
+    frames.name_rows("T", ["r", "s"])
+    assert frames.capture() == touched("qrs")
+    frames.expect_rows("T")
+    frames.name_rows("T", [])
+    assert frames.capture() == touched("qrs")
+    frames.name_rows("T", ["t"])  # nobody expected them
+    assert frames.capture() == touched("qrst")
+
+
+def test_rows_named_belong_to_their_statements_frame(frames: Frames) -> None:
+    """Also if somebody began a savepoint meanwhile; what another statement touched stays."""
+    frames.savepoint("a")
+    frames.expect_rows("T")
+    frames.savepoint("b")
+    frames.touch_table("T")
+    frames.name_rows("T", ["r"])
+    assert frames.capture() == touched("r", "T")
+    frames.rollback_to("b")
+    assert frames.capture() == touched("r")
+    frames.rollback_to("a")
+    assert frames.capture() == touched()
+
+
 def test_the_end_of_the_root_forgets_everything(frames: Frames) -> None:
     """Also its savepoints: their names mean nothing to the next transaction."""
     frames.touch_table("T")

@@ -49,6 +49,12 @@ WRITES: dict[str, Callable[[Session], Any]] = {
         delete(worn).where(worn.c.member_id == 1, worn.c.badge_id == 1)
     ),
     "bulk": lambda session: session.execute(update(Member).values(club_id=2)),
+    "returning": lambda session: session.execute(
+        update(Member).where(Member.goals > 0).values(club_id=2).returning(Member.id)
+    ),
+    "core returning": lambda session: session.execute(
+        delete(worn).where(worn.c.member_id > 0).returning(worn)
+    ),
     "text": lambda session: session.execute(text("DELETE FROM scenario_c_worn")),
     "cascade": lambda session: session.execute(delete(Member.__table__).where(Member.id == 1)),
     "club": lambda session: session.execute(delete(Club.__table__).where(Club.id == 1)),
@@ -158,8 +164,8 @@ def _violations(engine: Any, write: str, of: str, *, rounds: str) -> list[str]:
         moment += 1
 
 
-_OF_CLUBS = ("insert", "move", "order", "goals", "delete", "bulk", "club")
-_OF_BADGES = ("take off", "put on", "core", "core delete", "text", "cascade")
+_OF_CLUBS = ("insert", "move", "order", "goals", "delete", "bulk", "returning", "club")
+_OF_BADGES = ("take off", "put on", "core", "core delete", "core returning", "text", "cascade")
 _PAIRS = [
     *((of, write) for of in ("members", "stars") for write in _OF_CLUBS),
     *((of, write) for of in ("badges", "wearers") for write in _OF_BADGES),

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import create_engine, delete, event, func, insert, select, text, update
+from sqlalchemy import create_engine, delete, event, func, insert, select, text, union, update
 from sqlalchemy.dialects.sqlite import insert as upsert
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from sqlmodel_cache import SQLModelCache
 from sqlmodel_cache.orm.queries import answer, old, results
-from sqlmodel_cache.transport import MemoryTransport
+from sqlmodel_cache.transport import MemoryTransport, RedisSyncTransport
 from tests.queries import world
-from tests.queries.stage import Stage
+from tests.queries.stage import Nodes, Stage
+from tests.servers.cluster import Cluster
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA = world.SCHEMAS[0]
 Hero, Team = SCHEMA.Hero, SCHEMA.Team
+Other = aliased(Hero)
 
 QUERIES: dict[str, Any] = {
     "list": lambda: select(Hero).where(Hero.team_id == 1).order_by(Hero.code, Hero.id),
@@ -28,6 +32,18 @@ QUERIES: dict[str, Any] = {
     "names": lambda: (
         select(Team.name, Hero.rank).join(Hero).where(Hero.team_id.in_([1, 3])).order_by(Hero.id)
     ),
+    "both": lambda: (
+        select(Hero, Team).outerjoin(Team).where(Hero.id.in_([1, 3, 9])).order_by(Hero.id)
+    ),
+    "sizes": lambda: select(Team, func.count(Hero.id)).join(Hero).group_by(Team.id),
+    "pairs": lambda: (
+        select(Hero, Other.id, Other)
+        .join(Other, Other.team_id == Hero.team_id)
+        .order_by(Hero.id, Other.id)
+    ),
+    "union": lambda: union(
+        select(Hero.rank).where(Hero.team_id == 1), select(Team.rank).where(Team.id == 1)
+    ).order_by("rank"),
 }
 
 
@@ -44,6 +60,13 @@ def _twice(session: Session) -> None:
     _of_row(1, team_id=3)(session)
     session.flush()
     _of_row(1, team_id=2)(session)
+
+
+def _two_models(session: Session) -> None:
+    """Change rows of both models, in columns that a result has only by its instances."""
+    _of_row(1, flag=True)(session)
+    _of_row(3, flag=True)(session)
+    session.get(Team, 1).name = session.get(Team, 2).name = "both"  # type: ignore[union-attr]
 
 
 def _part(session: Session) -> None:
@@ -68,6 +91,12 @@ WRITES: dict[str, Callable[[Session], Any]] = {
         update(Hero).where(Hero.rank == 0).values(team_id=2, code="q")
     ),
     "bulk delete": lambda session: session.execute(delete(Hero).where(Hero.rank < 5)),
+    "returning": lambda session: session.execute(
+        update(Hero).where(Hero.rank == 0).values(team_id=2, code="q").returning(Hero.id)
+    ),
+    "delete returning": lambda session: session.execute(
+        delete(Hero).where(Hero.rank < 5).returning(Hero)
+    ),
     "core": lambda session: session.connection().execute(
         insert(Hero.__table__).values(team_id=1, rank=4, code="k")
     ),
@@ -82,6 +111,7 @@ WRITES: dict[str, Callable[[Session], Any]] = {
     "cascade": lambda session: session.execute(
         delete(Team).where(Team.id == 2).execution_options(synchronize_session=False)
     ),
+    "two models": _two_models,
     "team": lambda session: setattr(session.get(Team, 1), "name", "new"),
 }  # fmt: skip
 
@@ -107,13 +137,21 @@ def read(engine: Any, kind: str, **options: Any) -> Any:
         return world.answer(session, QUERIES[kind](), **options)
 
 
-def violations(engine: Any, write: str, kind: str, *, rounds: str, cold: bool = False) -> list[str]:
+def violations(
+    engine: Any,
+    write: str,
+    kind: str,
+    *,
+    rounds: str,
+    cold: bool = False,
+    store: Callable[[], Any] = MemoryTransport,
+) -> list[str]:
     """Return what was read wrongly, one moment after another until none is left."""
     found: list[str] = []
     moment = 0
     while True:
-        transport = MemoryTransport()
-        SQLModelCache.configure(transport, key_prefix="stage", namespace="stage")
+        transport = store()
+        SQLModelCache.configure(transport, key_prefix=uuid4().hex, namespace="stage")
         stage = Stage(engine, transport)
         world.empty(SCHEMA, engine)
         for _ in range(0 if cold else 3):
@@ -165,7 +203,41 @@ def test_every_interleaving_with_a_first_read(engine: Any, write: str, kind: str
     assert violations(engine, write, kind, rounds="write in read", cold=True) == []
 
 
+@pytest.mark.parametrize("kind", ["list", "both"])
+@pytest.mark.parametrize("write", WRITES)
+def test_every_interleaving_with_nodes(engine: Any, write: str, kind: str) -> None:
+    """The same where the nodes of a Cluster answer one question one after another."""
+    assert violations(engine, write, kind, rounds="write in read", store=Nodes) == []
+
+
+@pytest.mark.parametrize("kind", ["list", "both", "names"])
+@pytest.mark.parametrize("write", ["move out", "order"])
+def test_every_interleaving_on_a_cluster(
+    engine: Any, redis_cluster: Cluster, write: str, kind: str
+) -> None:
+    """Result, stamps and rows lie on three nodes."""
+    with redis_cluster.client() as client:
+        store = partial(RedisSyncTransport, client)
+        assert violations(engine, write, kind, rounds="write in read", store=store) == []
+        assert all(counts_per_node(redis_cluster))
+
+
+def counts_per_node(cluster: Cluster) -> list[int]:
+    """Return how many keys lie on each node."""
+    counts = []
+    for node in cluster.nodes:
+        with node.client() as client:
+            counts.append(client.dbsize())
+    return counts
+
+
 # Deliberately broken: the tests above must see it
+
+
+def test_nodes_that_are_asked_once_are_seen(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What several nodes answer is of one moment only if a second look finds it unchanged."""
+    monkeypatch.setattr(Nodes, "looks_twice", False)
+    assert violations(engine, "order", "list", rounds="write in read", store=Nodes)
 
 
 def test_a_result_without_stamps_is_seen(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,153 +1,176 @@
-"""A session with cached queries and one without: no difference, whatever is asked and written.
+"""Programs with cached queries and without a cache: no difference, whatever is asked and written.
 
-`make queries` is the long form; EXAMPLES says how many.
+`make queries` is the long form. QUERIES_EXAMPLES says how many programs, QUERIES_SEED which, and
+QUERIES_URL (a `postgresql+psycopg://` one) which server. Schemas are new in each batch.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, note, seed, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, event
-from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
-from sqlalchemy.orm.exc import StaleDataError
+from sqlalchemy import create_engine
 
-from sqlmodel_cache import SQLModelCache
+from sqlmodel_cache.orm.model.tables import TableMap
 from sqlmodel_cache.orm.queries import depends, old
 from sqlmodel_cache.orm.writes import stamping
-from sqlmodel_cache.transport import MemoryTransport
-from tests.queries import world
+from tests.queries.asked import Query
+from tests.queries.blueprints import Blueprint, ColumnPlan, RefPlan, TablePlan, pool
+from tests.queries.mapped import Schema
+from tests.queries.programs import Program, Step, differences, listen, programs
+from tests.queries.written import Write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_REFUSED = (IntegrityError, StaleDataError)
+pytestmark = pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SAWarning")
+
 EXAMPLES = int(os.environ.get("QUERIES_EXAMPLES") or 200)
+SEED = int(os.environ.get("QUERIES_SEED") or 0)
+URL = os.environ.get("QUERIES_URL")
+BATCH = 200  # programs
+SCHEMAS = 5  # of one batch
 
 
-@pytest.fixture(scope="module")
-def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, Any]]:
-    """Return two engines of one database: the program's, and one for the judge."""
-    path: Path = tmp_path_factory.mktemp("oracle") / "oracle.sqlite3"
-    both = [create_engine(f"sqlite:///{path}") for _ in range(2)]
-    for engine in both:
-        event.listen(engine, "connect", _set_up)
-    for schema in world.SCHEMAS:
-        schema.base.metadata.create_all(both[0])
-    yield both[0], both[1]
-    for engine in both:
-        engine.dispose()
+@contextmanager
+def _mapped(blueprints: list[Blueprint], path: Path) -> Iterator[list[Schema]]:
+    """Map schemas, each in a database file of its own, or all on the server."""
+    schemas: list[Schema] = []
+    try:
+        for number, blueprint in enumerate(blueprints):
+            engine = create_engine(URL or f"sqlite:///{path}/{number}.sqlite3")
+            listen(engine)
+            schemas.append(Schema(blueprint, engine, number))
+        yield schemas
+    finally:
+        for schema in schemas:
+            schema.dispose()
 
 
-def _set_up(connection: Any, record: Any) -> None:
-    cursor = connection.cursor()
-    for pragma in ("foreign_keys = ON", "synchronous = OFF", "journal_mode = MEMORY"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+@pytest.fixture(autouse=True)
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep a log of a hundred thousand lines out of pytest's memory."""
+    monkeypatch.setattr(logging.getLogger("sqlmodel_cache"), "disabled", True)
 
 
-def differences(
-    engines: tuple[Any, Any], schema: world.Schema, queries: list[Any], transactions: list[Any]
-) -> tuple[list[Any], int]:
-    """Return where a cached answer was another than the database's, and how many were hits."""
-    engine, judge = engines
-    world.empty(schema, judge)
-    SQLModelCache.configure(MemoryTransport(), key_prefix="oracle", namespace="oracle")
-    statements = [world.query(schema, said) for said in queries]
-    found: list[Any] = []
-
-    def compare(session: Session | None, when: Any) -> None:
-        for said, statement in zip(queries, statements, strict=True):
-            if session is not None:
-                seen = world.answer(session, statement)
-                truth = world.answer(session, statement, cache=False)
-            else:
-                with Session(engine) as one, Session(judge) as other:
-                    seen = world.answer(one, statement)
-                    truth = world.answer(other, statement, cache=False)
-            if seen != truth:
-                found.append((when, said, seen, truth))
-
-    for _ in range(3):
-        compare(None, "at first")
-    for number, (writes, end, reads) in enumerate(transactions):
-        with Session(engine) as session:
-            _transact(schema, session, writes, end)
-            if reads and session.is_active:
-                compare(session, (number, "inside"))
-            try:
-                session.commit() if end == "commit" else session.rollback()
-            except _REFUSED:
-                session.rollback()
-        for _ in range(2):
-            compare(None, (number, "after"))
-    counts = SQLModelCache.stats().models
-    return found, sum(one.hits for name, one in counts.items() if name.endswith("(queries)"))
+class _Counts:
+    programs = 0
+    hits = 0
 
 
-def _transact(schema: world.Schema, session: Session, writes: list[Any], end: str) -> None:
-    for said, savepoint in writes:
-        try:
-            if not savepoint:
-                world.write(schema, session, said)
-                continue
-            inner = session.begin_nested()
-            world.write(schema, session, said)
-            inner.commit() if savepoint == "keep" else inner.rollback()
-        except _REFUSED:
-            session.rollback()
-            return
-
-
-_hits: list[int] = []
-
-
-def _example(engines: Any, schema: Any, queries: Any, transactions: Any) -> None:
-    found, hits = differences(engines, schema, queries, transactions)
-    _hits.append(hits)
-    assert found == []
-
-
-_generated = given(
-    schema=st.sampled_from(world.SCHEMAS),
-    queries=st.lists(world.QUERIES, min_size=1, max_size=3),
-    transactions=st.lists(world.TRANSACTIONS, min_size=1, max_size=4),
-)
-_examples = settings(max_examples=EXAMPLES)(_generated(_example))
-_any_failure = settings(max_examples=300, phases=[Phase.generate])(_generated(_example))
-
-
-def test_no_difference(engines: tuple[Any, Any], record_property: Any) -> None:
-    """Generated schemas, queries and transactions; and most of the answers are hits."""
-    _hits.clear()
-    _examples(engines)
-    assert sum(_hits) > len(_hits) * 2, "the queries were hardly ever cached"
-    record_property("examples", len(_hits))
-    record_property("hits", sum(_hits))
-
-
-@pytest.mark.parametrize(
-    ("module", "name", "broken"),
-    [
-        (old, "_granted", lambda *_: []),
-        (stamping, "_new_values", lambda *_: set()),
-        (depends.Need, "all", lambda need: []),
-    ],
-    ids=["no old values", "no new values", "no tables and columns"],
-)
-def test_the_judge_sees(
-    engines: tuple[Any, Any],
-    monkeypatch: pytest.MonkeyPatch,
-    module: Any,
-    name: str,
-    broken: Any,
+def _batch(
+    schemas: list[Schema], number: int, most: int, counts: _Counts, *, shrinks: bool = True
 ) -> None:
-    """What is broken deliberately is a difference."""
-    monkeypatch.setattr(module, name, broken)
-    with pytest.raises((AssertionError, ExceptionGroup)):
-        _any_failure(engines)
+    """Run generated programs; raises AssertionError for one that hears of the cache."""
+    generated = [programs(schema) for schema in schemas]
+    places = st.sampled_from(range(len(schemas)))
+
+    @seed(number)
+    @settings(
+        max_examples=most,
+        database=None,
+        derandomize=False,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, *([Phase.shrink] if shrinks else [])],
+    )
+    @given(places.flatmap(lambda place: st.tuples(st.just(place), generated[place])))
+    def hears_nothing(drawn: tuple[int, Program]) -> None:
+        place, program = drawn
+        found, hits = differences(schemas[place], program)
+        counts.programs += 1
+        counts.hits += hits
+        if found:
+            note(f"tables: {schemas[place]}")  # whole: pytest shortens what an assertion says
+        assert found == []
+
+    hears_nothing()
+
+
+def test_no_difference(tmp_path_factory: pytest.TempPathFactory, record_property: Any) -> None:
+    """Generated schemas, queries and programs of two sessions; and many of the answers are hits."""
+    counts = _Counts()
+    for number, first in enumerate(range(0, EXAMPLES, BATCH)):
+        chosen = SEED * 1_000_003 + number
+        with _mapped(pool(chosen, SCHEMAS), tmp_path_factory.mktemp("oracle")) as schemas:
+            try:
+                _batch(schemas, chosen, min(BATCH, EXAMPLES - first), counts)
+            finally:
+                print(f"{counts.programs} programs, {counts.hits} hits", flush=True)  # noqa: T201
+    assert counts.hits > counts.programs * 2, "the queries were hardly ever cached"
+    record_property("examples", counts.programs)
+    record_property("hits", counts.hits)
+
+
+# -- what is broken deliberately -------------------------------------------------------------------
+
+_SMALL = Blueprint(
+    (
+        TablePlan(columns=(ColumnPlan("c0", "int", index="index"),)),
+        TablePlan(columns=(ColumnPlan("c0", "int"),), refs=(RefPlan("r0", 0, True, "SET NULL"),)),
+    ),
+    links=(0, 1),
+)
+_OF_ONE = Query("rows", "T1", [("=", "r0", (1,))])  # row (1,) and row (3,)
+_OF_TWO = Query("rows", "T1", [("=", "r0", (2,))])  # row (2,)
+
+
+def _set(key: int, **values: Any) -> Write:
+    return Write("set", "T1", (key,), values, [])
+
+
+def _committed(query: Query, *writes: Write) -> Program:
+    return Program([query], [*(Step(0, "write", each) for each in writes), Step(0, "commit")])
+
+
+_DIRECTED = {
+    "no old values": (old, "_granted", lambda *_: [], _committed(_OF_ONE, _set(1, r0=(2,)))),
+    "no new values": (
+        stamping,
+        "_new_values",
+        lambda *_: set(),
+        _committed(_OF_TWO, _set(1, r0=(2,))),
+    ),
+    "no tables and columns": (
+        depends.Need,
+        "all",
+        lambda need: [],
+        _committed(Query("columns", "T1", []), _set(1, r0=(2,))),
+    ),
+    "no cascades": (
+        TableMap,
+        "dependants",
+        lambda *_, **__: frozenset(),
+        _committed(_OF_ONE, Write("core remove", "T0", (1,), {}, [])),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", _DIRECTED)
+def test_the_judge_sees(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A program for each fault: with it there is a difference, without it there is none."""
+    where, what, broken, program = _DIRECTED[name]
+    with _mapped([_SMALL], tmp_path) as (schema,):
+        found, hits = differences(schema, program)
+        assert found == []
+        assert hits
+        monkeypatch.setattr(where, what, broken)
+        assert differences(schema, program)[0]
+
+
+@pytest.mark.parametrize("name", ["no old values", "no new values", "no tables and columns"])
+def test_the_generator_gets_there(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The same faults are met by generated programs: always the same ones, so no luck is needed."""
+    where, what, broken, _ = _DIRECTED[name]
+    monkeypatch.setattr(where, what, broken)
+    found = pytest.raises((AssertionError, ExceptionGroup))
+    with _mapped(pool(5, 10), tmp_path) as schemas, found:
+        _batch(schemas, 5, 2_000, _Counts(), shrinks=False)

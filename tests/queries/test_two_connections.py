@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import ForeignKey, MetaData, create_engine, func, select
+from sqlalchemy import ForeignKey, MetaData, create_engine, delete, func, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlmodel_cache import SQLModelCache, cached
@@ -98,6 +98,34 @@ def _move(engine: Any) -> None:
         one.commit()
 
 
+def _move_returning(engine: Any) -> None:
+    """Do it by a statement that says afterwards which rows it moved."""
+    with Session(engine) as one:
+        one.get(Sailor, 1)
+        with Session(engine) as two:
+            two.get(Sailor, 1).crew_id = 2
+            two.commit()
+        _everything(engine)
+        changes = update(Sailor).where(Sailor.age == 0).values(crew_id=3)
+        if engine.dialect.name == "postgresql":
+            changes = changes.returning(Sailor.id)
+        one.execute(changes)
+        _everything(engine)
+        one.commit()
+
+
+def _delete_returning(engine: Any) -> None:
+    with Session(engine) as one:
+        one.get(Sailor, 1)
+        with Session(engine) as two:
+            two.get(Sailor, 1).crew_id = 2
+            two.commit()
+        _everything(engine)
+        one.execute(delete(Sailor).where(Sailor.crew_id == 2).returning(Sailor))
+        _everything(engine)
+        one.commit()
+
+
 def _delete(engine: Any) -> None:
     with Session(engine) as one:
         sailor = one.get(Sailor, 1)
@@ -142,7 +170,18 @@ def _back_and_forth(engine: Any) -> None:
         one.commit()
 
 
-@pytest.mark.parametrize("write", [_move, _delete, _both_insert, _read_in_between, _back_and_forth])
+WRITES = [
+    _move,
+    _move_returning,
+    _delete,
+    _delete_returning,
+    _both_insert,
+    _read_in_between,
+    _back_and_forth,
+]
+
+
+@pytest.mark.parametrize("write", WRITES)
 def test_lists_after_concurrent_writers(engine: Any, write: Callable[[Any], None]) -> None:
     """Each list is what the database has, at once and at rest."""
     _everything(engine)
@@ -176,3 +215,23 @@ def test_the_old_value_comes_out_of_the_cache(engine: Any) -> None:
     hits = SQLModelCache.stats().models["Sailor (queries)"].hits
     assert crew(engine, 2) == [2]
     assert SQLModelCache.stats().models["Sailor (queries)"].hits == hits + 3
+
+
+@pytest.mark.parametrize("what", ["update", "delete"])
+def test_a_statement_that_returns_its_rows_forgets_just_their_lists(engine: Any, what: str) -> None:
+    """Where they were is looked up under their locks; other crews hear nothing of it."""
+    if what == "update" and engine.dialect.name != "postgresql":
+        pytest.skip("MariaDB has no UPDATE ... RETURNING")
+    _everything(engine)
+    with Session(engine) as session:
+        if what == "update":
+            changes = update(Sailor).where(Sailor.id + 0 == 1).values(crew_id=3)
+            session.execute(changes.returning(Sailor.id))
+        else:
+            session.execute(delete(Sailor).where(Sailor.id + 0 == 1).returning(Sailor.id))
+        session.commit()
+    hits = SQLModelCache.stats().models["Sailor (queries)"].hits
+    assert crew(engine, 2) == [2]
+    assert SQLModelCache.stats().models["Sailor (queries)"].hits == hits + 3
+    assert crew(engine, 1) == []
+    assert crew(engine, 3) == ([1] if what == "update" else [])

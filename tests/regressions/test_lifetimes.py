@@ -77,3 +77,35 @@ def test_a_model_made_by_a_function_is_not_kept() -> None:
 
     gc.collect()
     assert brief() is None
+
+
+def test_a_model_that_was_disposed_is_not_kept() -> None:
+    """Its engine lives on: SQLAlchemy keeps the statements compiled there, and we keep nothing."""
+
+    def make_and_use() -> weakref.ref[type]:
+        class Base(DeclarativeBase):
+            pass
+
+        class Disposed(Base):
+            __tablename__ = "lifetimes_disposed"
+            __cache_config__ = CacheConfig(ttl=60, queries=True)
+            id: Mapped[int] = mapped_column(primary_key=True)
+
+        Base.metadata.create_all(engine)
+        with engine.begin() as connection:
+            connection.execute(insert(Disposed).values(id=1))
+        for _ in range(2):
+            with Session(engine) as session:
+                assert session.get(Disposed, 1) is not None
+                assert session.scalars(select(Disposed).where(Disposed.id > 0)).all()
+        Base.registry.dispose()
+        return weakref.ref(Disposed)
+
+    SQLModelCache.configure("memory://")
+    engine = create_engine("sqlite://", poolclass=StaticPool)
+    disposed = make_and_use()
+    assert SQLModelCache.stats().models["Disposed"].hits
+    engine.clear_compiled_cache()
+    gc.collect()
+    assert disposed() is None
+    engine.dispose()

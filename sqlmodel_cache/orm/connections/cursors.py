@@ -1,16 +1,20 @@
-"""SELECTs of SQLite that have not been read to their end: each holds its connection to a state.
+"""Cursors between their execution and their result: rows read ahead, and rows not read to the end.
+
+A SELECT of SQLite that was not read to its end holds its connection to a state.
 
 In a WAL file others commit meanwhile, and every later SELECT of the connection still reads the
 old state, though the driver says that no transaction is open. Neither COMMIT nor ROLLBACK ends
-it: only the end of the rows, closing the result, or the result's own end.
+it: only the end of the rows, closing the result, or the result's own end. A get's one row is read
+to its end at once, so gets are not watched.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
-from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm import _fetching
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -41,11 +45,11 @@ def watch_cursor(context: Any) -> None:
     if len(contexts) > _MANY:
         reading.forget_the_gone()
     contexts.add(ref(context))
-    if not _sqlalchemy.streams(context):
+    if not _fetching.streams(context):
         context.cursor_fetch_strategy = reading
 
 
-class _Reading(_sqlalchemy.CursorFetchStrategy):
+class _Reading(_fetching.CursorFetchStrategy):
     """SQLAlchemy's own way to fetch from a cursor, which says when it is closed.
 
     `contexts` holds bare weak references: a WeakSet takes three times as long for each change.
@@ -77,8 +81,29 @@ class _Reading(_sqlalchemy.CursorFetchStrategy):
         return found
 
 
-_soft_close = _sqlalchemy.CursorFetchStrategy.soft_close
-_hard_close = _sqlalchemy.CursorFetchStrategy.hard_close
+_soft_close = _fetching.CursorFetchStrategy.soft_close
+_hard_close = _fetching.CursorFetchStrategy.hard_close
+
+
+def read_ahead(context: Any, number: int) -> Sequence[Any] | None:
+    """Return the first rows of a statement that was just executed; its result has them, too.
+
+    At most `number` of them, or all that there are in batches. None where nobody may read them now:
+    they stream, or a driver has a way of its own.
+    """
+    if context.executemany:
+        return _fetching.rows_of_batches(context)
+    strategy = context.cursor_fetch_strategy
+    ours = isinstance(strategy, _Reading)
+    if "yield_per" in context.execution_options or (not ours and _fetching.streams(context)):
+        return None
+    if context.cursor.description is None:
+        return None
+    rows: Sequence[Any] = context.cursor.fetchmany(number)
+    _fetching.put_back(context, rows)
+    if ours and len(rows) < number:  # the cursor is at its end
+        strategy.contexts.discard(ref(context))
+    return rows
 
 
 def is_half_read(connection: Connection) -> bool:

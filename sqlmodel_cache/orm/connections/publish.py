@@ -155,18 +155,18 @@ def publishings(ledger: Ledger, dialect: Any, *, ahead: bool = False) -> list[Pu
     tables: set[Root] = set()
     known = table_map()
     for table in touched.tables:
-        root = known.root_named(str(table))
-        if root is not None:
-            tables.add(root)
+        tables.update(known.roots_named(str(table)))
     if ledger.everything:
         tables.update(known.roots())
     for table in ledger.doubtful_tables():
-        root = known.root_named(table)
-        if root is not None:
-            tables.add(root)
+        tables.update(known.roots_named(table))
     keys = cast("frozenset[tuple[str, str]]", touched.rows)
-    rows = [(known.root_named(table), pk) for table, pk in keys]
-    named = [(root, pk) for root, pk in rows if root is not None and root not in tables]
+    named = [
+        (root, pk)
+        for table, pk in keys
+        for root in known.roots_named(table)
+        if root not in tables and (root.stamped or not is_stamp(pk))
+    ]
     if not named and not tables:
         return []
     if ahead and any(root.stamped for root, _ in named):

@@ -42,6 +42,7 @@ class Capture:
     wanted: frozenset[tuple[Any, ...]]
     shard: Any = None  # the identity token that their keys have
     rows: dict[tuple[Any, ...], Row | None] = field(default_factory=dict)  # None: unstorable
+    others: tuple[Capture, ...] = ()  # of other models, that the same lookup waits for
 
 
 _watched: WeakSet[type] = WeakSet()
@@ -84,9 +85,12 @@ def unwatch_loads() -> None:
     _watched.clear()
 
 
-def listens_alone(mapper: Mapper[Any]) -> bool:
-    """Tell whether nobody but this module listens to `load` of a class."""
-    return _sqlalchemy.sole_load_listener(mapper) is on_load
+def unheard(session: Session, mapper: Mapper[Any]) -> bool:
+    """Tell whether nobody but this module hears of what `session` loads of a class."""
+    return (
+        _sqlalchemy.sole_load_listener(mapper) is on_load
+        and not session.dispatch.loaded_as_persistent
+    )
 
 
 @contextmanager
@@ -94,10 +98,18 @@ def capturing(
     session: Session, reader: Reader, wanted: frozenset[tuple[Any, ...]], shard: Any = None
 ) -> Iterator[Capture]:
     """Collect the wanted rows that `session` loads inside the block."""
-    _watch_every_mapper(reader.plan.mapper)
+    with capturing_all(session, Capture(reader, wanted, shard)) as capture:
+        yield capture
+
+
+@contextmanager
+def capturing_all(session: Session, capture: Capture) -> Iterator[Capture]:
+    """Collect the rows that this capture and its `others` want."""
+    for each in (capture, *capture.others):
+        _watch_every_mapper(each.reader.plan.mapper)
     key = session.hash_key
     before = _running.get(key)
-    capture = _running[key] = Capture(reader, wanted, shard)
+    _running[key] = capture
     try:
         yield capture
     finally:
@@ -110,9 +122,16 @@ def capturing(
 def on_load(state: InstanceState[Any], context: Any) -> None:
     """Encode a freshly loaded row, if a lookup waits for just this one."""
     capture = _running.get(state.session_id)
-    if capture is None or state.key is None or state.key[1] not in capture.wanted:
+    if capture is None or state.key is None:
         return
-    if state.key[2] != capture.shard:
+    _take(state, capture)
+    for each in capture.others:
+        _take(state, each)
+
+
+def _take(state: InstanceState[Any], capture: Capture) -> None:
+    assert state.key is not None
+    if state.key[1] not in capture.wanted or state.key[2] != capture.shard:
         return
     if state.key[1] in capture.rows:
         return  # taken, before a listener on every mapper could change it

@@ -61,7 +61,7 @@ def stamped(
     return Stamped(
         table,
         tuple(chosen if known else table.columns),
-        frozenset(c.name for c in table.columns if _changes_by_itself(c)),
+        frozenset(c.name for c in table.columns if changes_by_itself(c)),
         frozenset(c.name for c in chosen) if sure else None,
     )
 
@@ -123,7 +123,7 @@ def _is_likely(column: Column[Any]) -> bool:
     )
 
 
-def _changes_by_itself(column: Column[Any]) -> bool:
+def changes_by_itself(column: Column[Any]) -> bool:
     """Tell whether the database, or SQLAlchemy, may change a column in an UPDATE of others."""
     return (
         column.onupdate is not None

@@ -69,13 +69,12 @@ class Hydrator:
         values: Sequence[Any],
         *,
         partial_row: bool = False,
-        quiet: bool = False,
         announce: bool = True,
     ) -> Any:
         """Return a new persistent instance; `key` must not be in the session's identity map.
 
-        `partial_row`: some values may be ABSENT, and load on access. `quiet`: nobody listens to
-        the class's `load` who would do anything now. Not to `announce` leaves that to the caller.
+        `partial_row`: some values may be ABSENT, and load on access. Not to `announce` leaves that
+        to the caller, or is for a load that nobody would hear of.
         """
         instance = self._new()
         state = instance_state(instance)
@@ -92,14 +91,14 @@ class Hydrator:
                 if value is ABSENT:
                     del loaded[name]
                     state.expired_attributes.add(name)
-        if announce and (not quiet or session.dispatch.loaded_as_persistent):
-            self.announce(session, instance, quiet=quiet)
+        if announce:
+            self.announce(session, instance)
         return instance
 
-    def announce(self, session: Session, instance: Any, *, quiet: bool = False) -> None:
-        """Fire the events of a load; `quiet` as for `make`."""
+    def announce(self, session: Session, instance: Any) -> None:
+        """Fire the events of a load."""
         state = instance_state(instance)
-        if not quiet and self._dispatch.load:
+        if self._dispatch.load:
             self._dispatch.load(state, None)
         if session.dispatch.loaded_as_persistent:
             session.dispatch.loaded_as_persistent(session, state)

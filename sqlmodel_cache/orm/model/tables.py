@@ -88,7 +88,9 @@ class TableMap:
         for table in reach.perhaps:
             if table.fullname not in self._by_name:
                 self._add_association(table, sure=False)
-        self._named = {root.table: root for root in self._roots.values()}
+        self._named: dict[str, list[Root]] = {}
+        for root in self._roots.values():
+            self._named.setdefault(root.table, []).append(root)
 
     def roots(self) -> list[Root]:
         """Return every root of a cached model."""
@@ -107,9 +109,9 @@ class TableMap:
             found += [one.root for one in self._at(here) if one.root is not own]
         return found
 
-    def root_named(self, table: str) -> Root | None:
-        """Return a root whose own table has this full name."""
-        return self._named.get(table)
+    def roots_named(self, table: str) -> Sequence[Root]:
+        """Return the roots whose own table has this full name: one in each database that has it."""
+        return self._named.get(table, ())
 
     def targets(self, table: TableClause, default_schema: str | None = None) -> Sequence[Target]:
         """Return the roots that a write to `table` concerns; empty for uncached tables.
@@ -164,15 +166,14 @@ class TableMap:
         ]
 
     def referenced(self, table: TableClause) -> frozenset[str]:
-        """Return names and keys of columns of `table` that foreign keys of others point at."""
+        """Return names of columns of `table` that foreign keys of others point at."""
         return frozenset(
-            name
+            element.column.name
             for parent in self._described(table)
             for child in parent.metadata.tables.values()
             for constraint in child.foreign_key_constraints
             if constraint.referred_table is parent
             for element in constraint.elements
-            for name in (element.column.name, element.column.key)
         )
 
     def _described(self, table: TableClause) -> list[Table]:

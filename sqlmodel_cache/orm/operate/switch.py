@@ -130,6 +130,11 @@ class Switch:
         elif self.agrees and former is False:
             logger.warning("Keys are hidden by one key_secret again: their models are cached.")
 
+    def foreign_secrets(self) -> Steps[frozenset[str]]:
+        """Ask which secrets others have that this process has not; says nothing of its own."""
+        known: frozenset[str] = yield Switches(self._secrets)
+        return known - {self._fingerprint}
+
     def forgetting_secrets(self) -> Steps[None]:
         """Forget which secrets there are, but one's own: processes that have another say so."""
         known: frozenset[str] = yield Switches(self._secrets)

@@ -1,49 +1,45 @@
 """A SELECT answered from the cache, if its models say so.
 
-The result of instances is a list of primary keys. Their rows come out of the entity cache, in one
-operation with the stamps of the list: if these are unchanged there, list and rows belong together.
-Rows that are missing are loaded in one more query, after which the stamps are read once again.
-Where they changed, the statement itself is run.
-
-A miss runs the statement, its rows taken at once so that they can be stored.
+Of a result, values are stored, and of instances the primary keys: their rows come out of the
+entity cache (`instances`). A miss runs the statement, its rows taken at once so that they can be
+stored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import msgspec
-from sqlalchemy import Result, inspect
+from sqlalchemy import CompoundSelect, Result
 from sqlalchemy.orm import Session
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, Counters, logger
 from sqlmodel_cache.latency import Timed
-from sqlmodel_cache.orm import _compiling, _sqlalchemy, bridge
+from sqlmodel_cache.orm import _results, _sqlalchemy, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
-from sqlmodel_cache.orm.queries.depends import OPTION
-from sqlmodel_cache.orm.queries.questions import Question, question_of
-from sqlmodel_cache.orm.queries.results import Asked, look_up, still_holds
+from sqlmodel_cache.orm.queries.elements import Instance, columns_of, flat
+from sqlmodel_cache.orm.queries.instances import Keys, Wanted, instances_of_all
+from sqlmodel_cache.orm.queries.judging import Refused, judge
+from sqlmodel_cache.orm.queries.questions import Question
+from sqlmodel_cache.orm.queries.results import Asked, look_up
 from sqlmodel_cache.orm.queries.stamps import queries_of
-from sqlmodel_cache.orm.reads.along import Place, root_place
-from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
-from sqlmodel_cache.orm.reads.many import Beside, Outdated, from_cache, query
-from sqlmodel_cache.orm.reads.options import HARMLESS, OURS, buffered
-from sqlmodel_cache.orm.reads.selects import metadata_of
+from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope
+from sqlmodel_cache.orm.reads.options import OURS, buffered
+from sqlmodel_cache.orm.reads.places import Place
 from sqlmodel_cache.orm.reads.storing import PATIENCE, settle
+from sqlmodel_cache.orm.reads.together import query
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.transport.breaker import LeftAlone
 
 if TYPE_CHECKING:
-    from sqlmodel_cache.orm.cache import Cache
     from sqlmodel_cache.orm.model.plan import Plan
 
 _Load = Callable[[], Result[Any]]
-Keys = list[tuple[Any, ...]]
 T = TypeVar("T")
 
 
@@ -70,76 +66,44 @@ def answer(
     said = options.get("cache")
     if said is not True and (said is False or plan.config.queries is not True):
         return None
-    binding = binding_of(session)
-    cache = cache_of(binding)
+    if OURS.keys() <= options.keys():  # the query for rows that were missing
+        return None
+    cache = cache_of(binding_of(session))
     if cache is None:
         return None
     counters = cache.tally.for_model(queries_of(plan.name))
-
-    def past(reason: Bypass) -> Result[Any] | None:
-        counters.bypass(reason)
+    ready = judge(cache, session, plan, statement, params, how, options)
+    if isinstance(ready, Refused):
+        counters.bypass(ready.reason)
         if said is not True:
             return None
+        if not plan.config.queries:
+            _tell_of_model(counters, plan)
         given = {**(how.get("execution_options") or NO_OPTIONS), **OURS}
         return execute(session, statement, params, **{**how, "execution_options": given})
-
-    if not plan.config.queries:
-        _tell_of_model(cache, plan)
-        return past(Bypass.QUERY)
-    own = getattr(session, "execution_options", None) or ()
-    if not {*options, *own} <= HARMLESS or isinstance(params, list | tuple):
-        return past(Bypass.STATEMENT)
-    load_options = _compiling.loader_options_of(statement)
-    arguments = {**how, "options": load_options} if load_options else how
-    scope = admitted(decide(cache, binding, session, plan, options, arguments))
-    if isinstance(scope, Bypass):
-        return past(scope)
-    key = _compiling.cache_key_of(statement)
-    if key is None:
-        return past(Bypass.STATEMENT)
-    question = question_of(scope.reader, statement, key, options.get(OPTION))
-    if question.refused is not None:
-        return past(question.refused)
-    if not question.entity and load_options:
-        return past(Bypass.LOADER_OPTIONS)
-    if said is not True and not question.unasked:
-        return past(Bypass.QUERY)
-    asked = question.ask(scope, key, params)
-    if isinstance(asked, Bypass):
-        return past(asked)
+    scope, question, asked = ready.scope, ready.question, ready.asked
     load = partial(execute, session, statement, params, **buffered(how, options))
-    place = root_place(plan, options, load_options) if load_options else None
+    if isinstance(statement, CompoundSelect):
+        load = partial(_results.of_core, load, question.metadata)
     found = find(scope, counters, asked, load, partial(_rows_of, scope.session, question))
     if isinstance(found, Result):
         return found
-    rows, begun = found
-    if not question.entity:
-        counters.hit(begun)
-        return _compiling.rows_result(question.metadata, map(tuple, rows), filtered=False)
-    options_too = {"load_options": place.load_options} if place is not None else {}
-    ask = partial(query, session, plan.mapper.class_, autoflush=False, **options_too)
-    instances = instances_of(scope, asked, [tuple(row) for row in rows], ask, place)
-    if instances is None:
+    if not question.plans:
+        counters.hit(found.begun)
+        return _results.rows_result(question.metadata, map(tuple, found.rows), filtered=False)
+    columns = _made_of(question, asked, ready.scopes, found.rows, ready.place, load)
+    if not isinstance(columns, list):
         counters.misses += 1
-        timed = Timed(load)
+        timed = Timed(columns)
         try:
             loaded: Result[Any] = timed()
             return loaded
         finally:
-            counters.miss(begun, timed.seconds)
-    counters.hit(begun)
-    return _sqlalchemy.entity_result(metadata_of(scope), instances)
-
-
-def admitted(scope: Scope | Bypass) -> Scope | Bypass:
-    """Return the scope of a query where that of rows is given, or why the database must answer."""
-    if isinstance(scope, Bypass):
-        return scope
-    if not scope.cache.stores.full:
-        return Bypass.QUERY
-    if scope.watching is None:
-        return scope
-    return Bypass.SHADOW if scope.watching.shadow else msgspec.structs.replace(scope, watching=None)
+            counters.miss(found.begun, timed.seconds)
+    counters.hit(found.begun)
+    if question.single:
+        return _sqlalchemy.entity_result(question.metadata, columns[0])
+    return _results.rows_result(question.metadata, zip(*columns, strict=True), filtered=True)
 
 
 def find(
@@ -209,48 +173,63 @@ def _rows_of(
 ) -> Sequence[Sequence[Any]] | None:
     """Return what is to be stored of a load's result, and consume none; None: nothing."""
     found = _sqlalchemy.prebuffered_instances(session, result)
-    if found is None or not question.entity:
+    if found is None or not question.plans:
         return found
-    if any(each is None for each in found):
-        return None
-    return [inspect(each).identity for each in found]
+    rows = ((each,) for each in found) if question.single else found
+    return [flat(question.elements, row) for row in rows]
 
 
-def instances_of(
-    scope: Scope,
+def _made_of(
+    question: Question,
     asked: Asked,
-    keys: Keys,
-    ask: Callable[[Keys], dict[tuple[Any, ...], Any]],
-    place: Place | None = None,
-) -> list[Any] | None:
-    """Return the instances of a list that was found; None if it no longer holds.
-
-    Those that are not cached come from `ask`, which may raise Outdated. `place` is where they
-    arrive, if not at the top of a plain SELECT.
-    """
-    loaded: list[Any] = []
-
-    def ask_and_tell(missing: Keys) -> dict[tuple[Any, ...], Any]:
-        loaded.append(missing)
-        return ask(missing)
-
-    wanted = list(dict.fromkeys(keys))
-    try:
-        beside = Beside(asked.stamps, asked.agrees)
-        found, _ = from_cache(scope, wanted, ask_and_tell, beside, place)
-        if loaded and not bridge.run(scope.cache.stores, still_holds(asked)):
-            return None
-    except (Outdated, UnavailableError):
-        return None
-    if any(found.get(pk) is None for pk in wanted):
-        return None
-    return [found[pk] for pk in keys]
+    scopes: Mapping[Plan, Scope],
+    stored: Sequence[Sequence[Any]],
+    place: Place | None,
+    load: _Load,
+) -> list[list[Any]] | _Load:
+    """Return what each element of stored rows stands for, one by one, or what to call instead."""
+    elements = question.elements
+    columns = columns_of(elements, stored)
+    wanted = []
+    for plan in question.plans:
+        numbers = [n for n, each in enumerate(elements) if each is not None and each.plan is plan]
+        for number, keys in zip(numbers, _arriving([columns[n] for n in numbers]), strict=True):
+            if keys:
+                wanted.append(_wanted(scopes[plan], elements[number], place, keys))
+    found = instances_of_all(asked, wanted, load) if wanted else {}
+    if not isinstance(found, dict):
+        return found
+    for number, element in enumerate(elements):
+        if element is not None:
+            columns[number] = list(map(found.get(element.plan, {}).get, columns[number]))
+    return columns
 
 
-def _tell_of_model(cache: Cache, plan: Plan) -> None:
+def _arriving(columns: list[list[Any]]) -> list[Keys]:
+    """Return, of several elements of one model, which keys come first in which of them, once."""
+    if len(columns) == 1:
+        once = dict.fromkeys(columns[0])
+        once.pop(None, None)
+        return [list(once)]
+    first: dict[Any, int] = {None: -1}
+    for row in zip(*columns, strict=True):
+        for number, key in enumerate(row):
+            first.setdefault(key, number)
+    return [[key for key in first if first[key] == number] for number in range(len(columns))]
+
+
+def _wanted(scope: Scope, element: Instance | None, place: Place | None, keys: Keys) -> Wanted:
+    assert element is not None
+    if element.alias:
+        return Wanted(scope, None, Place(element.path, element.plan.steps), keys)
+    options = {} if place is None else {"load_options": place.load_options}
+    ask = partial(query, scope.session, element.plan.mapper.class_, autoflush=False, **options)
+    return Wanted(scope, ask, place, keys)
+
+
+def _tell_of_model(counters: Counters, plan: Plan) -> None:
     """Say once per model that its queries are not cached, though somebody asks for it."""
-    name = queries_of(plan.name)
-    if Bypass.QUERY not in cache.tally.for_model(name).bypasses:
+    if counters.bypasses.get(Bypass.QUERY) == 1:
         logger.warning(
             "execution option cache=True on a select() of %s, whose queries are not cached: set"
             ' CacheConfig(queries="asked") on it. This is said once.',

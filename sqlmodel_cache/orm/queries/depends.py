@@ -60,6 +60,18 @@ class Need(msgspec.Struct, frozen=True):
         fine = None if self.choices is None else self._of_values(self.choices, values, codecs)
         return self.all() if fine is None else fine
 
+    def words(self, values: Mapping[str, Any], codecs: Mapping[str, Any]) -> list[str]:
+        """Return what `stamps` says, for people."""
+        name = self.where.table.name
+        columns, said = self.columns, [f"rows of {name} inserted or deleted"]
+        if self.choices is not None and self._of_values(self.choices, values, codecs) is not None:
+            columns, said = self.besides, []
+            for choice in self.choices:
+                given = (None,) if choice.parameter is None else values[choice.parameter]
+                for value in given if choice.parameter is None or choice.several else (given,):
+                    said.append(f"rows that come to or leave {name}.{choice.column} = {value!r}")
+        return [*dict.fromkeys(said), *(f"updates of {name}.{each}" for each in sorted(columns))]
+
     def _of_values(
         self, choices: Sequence[Choice], values: Mapping[str, Any], codecs: Mapping[str, Any]
     ) -> list[str] | None:
@@ -86,15 +98,13 @@ class Unstamped(Exception):
 
 
 def needs_of(
-    statement: Any, rendered: _compiling.Rendered, tables: TableMap, dialect: Any, *, entity: bool
+    statement: Any, rendered: _compiling.Rendered, tables: TableMap, dialect: Any
 ) -> tuple[Need, ...]:
     """Return what a statement needs of each of its tables, in the order of its FROM.
 
-    `entity`: its select list is of rows that are looked up one by one. Raises Unstamped.
+    The columns of instances are none of it: their rows are looked up one by one. Raises Unstamped.
     """
-    used = Counter(rendered.columns)
-    if not entity:
-        used.update(rendered.listed)
+    used = rendered.columns + rendered.listed
     needs = []
     for table in rendered.tables:
         root, where = stamped_root(table, tables)
@@ -150,7 +160,8 @@ def _refined(
     table = need.where.table
     told = (need.where.sure or frozenset()).intersection(value_codecs(need.where, dialect))
     finder = _Finder(table, told, rendered)
-    choices = None if statement.whereclause is None else finder.choices(statement.whereclause)
+    where = getattr(statement, "whereclause", None)  # a union has none
+    choices = None if where is None else finder.choices(where)
     if choices is None:
         return need
     mine = Counter(choice.column for choice in choices)

@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sqlalchemy import inspect
 
 from sqlmodel_cache.events import Bypass
-from sqlmodel_cache.orm import _compiling, _sqlalchemy, _strategies
+from sqlmodel_cache.orm import _compiling, _strategies
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.tables import table_map
-from sqlmodel_cache.orm.queries.answer import Keys, admitted, find, instances_of
+from sqlmodel_cache.orm.queries.answer import find
+from sqlmodel_cache.orm.queries.instances import Wanted, instances_of
+from sqlmodel_cache.orm.queries.judging import admitted
 from sqlmodel_cache.orm.queries.questions import Question
 from sqlmodel_cache.orm.queries.stamps import queries_of
-from sqlmodel_cache.orm.reads.along import Place, arrive, place_of
 from sqlmodel_cache.orm.reads.decide import decide
-from sqlmodel_cache.orm.reads.many import Outdated, query
+from sqlmodel_cache.orm.reads.places import place_of
+from sqlmodel_cache.orm.reads.together import query_below
 
 if TYPE_CHECKING:
     from sqlmodel_cache.orm.model.plan import Plan
@@ -55,36 +57,23 @@ def look_up_list(plan: Plan, asked: _strategies.ListLoad, load: Callable[[], Any
     if isinstance(lookup, Bypass):
         counters.bypass(lookup)
         return load()
-    found = find(scope, counters, lookup, lambda: _Loaded(load()), _keys_of)
-    if isinstance(found, _Loaded):
-        return found.value
-    rows, begun = found
-    ask = partial(_ask, plan, asked, place)
-    instances = instances_of(scope, lookup, [tuple(row) for row in rows], ask, place)
-    if instances is None or (len(instances) > 1 and not asked.prop.uselist):
+    answer = find(scope, counters, lookup, lambda: _Loaded(load()), _keys_of)
+    if isinstance(answer, _Loaded):
+        return answer.value
+    rows, begun = answer
+    keys = [tuple(row) for row in rows]
+    found = instances_of(
+        lookup,
+        Wanted(scope, partial(query_below, session, plan, place), place, list(dict.fromkeys(keys))),
+    )
+    if found is None or (len(keys) > 1 and not asked.prop.uselist):
         counters.misses += 1
         return load()
     counters.hit(begun)
+    instances = [found[key] for key in keys]
     if asked.prop.uselist:
         return instances
     return instances[0] if instances else None
-
-
-def _ask(
-    plan: Plan, asked: _strategies.ListLoad, place: Place, missing: Keys
-) -> dict[tuple[Any, ...], Any]:
-    """Load members by primary key, as if the loader had. Raises Outdated where it must do it."""
-    if place.steps != plan.steps:
-        raise Outdated  # at the top of a SELECT they would bring other things along
-    session = asked.session
-    fresh = [
-        pk for pk in missing if not _sqlalchemy.knows(session, (plan.identity_class, pk, None))
-    ]
-    found = query(session, plan.mapper.class_, missing, autoflush=False)
-    for pk in fresh:
-        if (instance := found.get(pk)) is not None:
-            arrive(instance, place)
-    return found
 
 
 def _question(reader: Reader, asked: _strategies.ListLoad) -> tuple[Question, Any]:

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.types import TypeEngine
 
-from sqlmodel_cache.codec import ColumnSpec, RowCodec, Unstorable
+from sqlmodel_cache.codec import Unstorable
 from sqlmodel_cache.codec.generic import dump
 from sqlmodel_cache.events import Bypass, logger
-from sqlmodel_cache.orm import _compiling, schemas
+from sqlmodel_cache.orm import _compiling, _results, schemas
 from sqlmodel_cache.orm.model.conditions import value_codecs
-from sqlmodel_cache.orm.model.plan import plan_of
+from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.model.tables import TableMap, table_map
 from sqlmodel_cache.orm.queries import stamps
 from sqlmodel_cache.orm.queries.depends import (
@@ -30,6 +29,7 @@ from sqlmodel_cache.orm.queries.depends import (
     declared_needs,
     needs_of,
 )
+from sqlmodel_cache.orm.queries.elements import Elements, NotStorable, codec_of, elements_of
 from sqlmodel_cache.orm.queries.results import Asked
 from sqlmodel_cache.orm.reads.pinned import is_computed
 
@@ -42,9 +42,10 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 class Question:
-    """One form of a SELECT of one model. `refused`: why its results are never cached.
+    """One form of a SELECT. `refused`: why its results are never cached.
 
-    `entity`: its result is of instances of the model; otherwise `metadata` is that of its rows.
+    `elements` are those of a row, `plans` the models of those that are instances; `single`: such
+    a one is all of it. `metadata` is what its results know of themselves.
     `unasked`: all its tables' models cache queries that nobody asks for.
     """
 
@@ -59,7 +60,9 @@ class Question:
         self.tables = tables
         self.refused: Bypass | None = None
         self.why = ""
-        self.entity = False
+        self.elements: Elements = ()
+        self.plans: tuple[Plan, ...] = ()
+        self.single = False
         self.metadata: Any = None
         self.unasked = False
         self.needs: tuple[Need, ...] = ()
@@ -68,39 +71,30 @@ class Question:
             self._refuse(Bypass.STATEMENT, rendered.why)
             return
         entities = rendered.entities()
-        self.entity = len(entities) == 1 and entities[0].mapper is reader.plan.mapper
-        why = ""
-        if self.entity and entities[0].extra != (reader.plan.mapper.class_,):
-            why = "it selects an alias of a model"
-        elif not self.entity and any(each.mapper is not None for each in entities):
-            why = "it selects models together with others or columns"
-        elif not (self.entity or all(isinstance(each.type, TypeEngine) for each in entities)):
-            why = "it selects bundles of columns"
-        elif self.entity and reader.plan.joins_collections:
-            why = "its rows join collections"
-        if why:
-            self._refuse(Bypass.STATEMENT, why)
+        try:
+            self.elements = elements_of(statement, entities)
+        except NotStorable as error:
+            self._refuse(Bypass.STATEMENT, str(error))
             return
+        self.plans = tuple(dict.fromkeys(each.plan for each in self.elements if each is not None))
+        self.single = len(entities) == 1 and bool(self.plans)
         try:
             if depends:
                 self.needs = declared_needs(depends, tables, reader.dialect)
             else:
-                self.needs = needs_of(
-                    statement, rendered, tables, reader.dialect, entity=self.entity
-                )
+                self.needs = needs_of(statement, rendered, tables, reader.dialect)
         except Unstamped as error:
             self._refuse(
                 Bypass.QUERY, f"nobody tells of changes in {error}: no model of it caches queries"
             )
             return
-        self.codec = _codec(reader, entities, entity=self.entity)
+        self.codec = codec_of(reader, self.elements, entities)
         if not self.needs or self.codec.unstorable:
             self._refuse(Bypass.STATEMENT, "its values cannot be stored")
             return
         self.unasked = all(need.root.unasked for need in self.needs)
         self.codecs = [value_codecs(need.where, reader.dialect) for need in self.needs]
-        if not self.entity:
-            self.metadata = _compiling.rows_metadata(entities)
+        self.metadata = _results.rows_metadata(entities)
         said = rendered.text, sorted(rendered.types().items()), self.codec.fingerprint
         self._prefix = repr(said).encode()
 
@@ -133,6 +127,12 @@ class Question:
         own = cache.keyspace(namespace, root.table, hidden=root.hash_keys)
         entry = own.entry(scope.schema + stamps.result(text))
         return Asked(entry, found, self.codec, cache.max_ttl)
+
+    def words(self, key: Any, params: Any) -> list[str]:
+        """Return in words what the result of a call depends on that `ask` has an answer to."""
+        values = self._rendered.values(key, params)
+        pairs = zip(self.needs, self.codecs, strict=True)
+        return [said for need, codecs in pairs for said in need.words(values, codecs)]
 
     def _name(self, values: Mapping[str, Any], schemata: list[str]) -> str:
         """Return the digest of this form under these parameters. Raises Unstorable."""
@@ -167,18 +167,6 @@ def _dumped(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return ["[", *map(_dumped, value)]
     return [type(value).__name__, dump(value)]
-
-
-def _codec(reader: Reader, entities: list[_compiling.Entity], *, entity: bool) -> RowCodec:
-    plan = reader.plan
-    if entity:
-        columns = [
-            ColumnSpec(name, column.type)
-            for name, column in zip(plan.key, plan.mapper.primary_key, strict=True)
-        ]
-        return RowCodec(columns, reader.dialect, reader.converter, identity=f"{plan.table}~keys")
-    specs = [ColumnSpec(str(n), each.type) for n, each in enumerate(entities)]
-    return RowCodec(specs, reader.dialect, reader.converter, identity="~rows")
 
 
 def question_of(reader: Reader, statement: Any, key: Any, depends: Any = None) -> Question:

@@ -109,10 +109,12 @@ def look_up(
     return (yield from read.after_miss(asked.entry, asked.verify, rejected, patience))
 
 
-def still_holds(asked: Asked) -> read.Steps[bool]:
-    """Read the stamps once more."""
-    replies = yield GetMany(asked.stamps)
-    return asked.agrees(replies)
+def is_there(asked: Asked) -> read.Steps[bool]:
+    """Tell whether a result is stored that can be used, and change nothing."""
+    first, *replies = yield GetMany((asked.entry, *asked.stamps))
+    contents = [_content(*pair) for pair in zip(asked.stamps, replies, strict=True)]
+    asked.digest = _digest(contents)
+    return None not in contents and read.judge(first, asked.verify)[0] is not read.MISS
 
 
 def _make(

@@ -21,13 +21,13 @@ from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.binding import binding_of, cache_of
-from sqlmodel_cache.orm.model.capture import listens_alone
+from sqlmodel_cache.orm.model.capture import unheard
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, NotYetKnown, Scope, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
-from sqlmodel_cache.orm.reads.lookup import hydrated, is_none, look_up, should_refresh
-from sqlmodel_cache.orm.reads.renewing import found_over
+from sqlmodel_cache.orm.reads.lookup import hydrated, is_none, look_up
+from sqlmodel_cache.orm.reads.renewing import found_over, should_refresh
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import Get
 from sqlmodel_cache.transport.breaker import LeftAlone
@@ -140,7 +140,6 @@ def _is_quiet(session: Session, found: Found) -> bool:
     """Tell whether making the instance runs no code but ours and SQLAlchemy's own."""
     return not (
         found.partial_row
-        or session.dispatch.loaded_as_persistent
-        or not listens_alone(found.hydrator.mapper)
+        or not unheard(session, found.hydrator.mapper)
         or _sqlalchemy.knows(session, (found.hydrator.identity_class, found.identity, None))
     )

@@ -2,7 +2,8 @@
 
 Each is loaded by its own lazy loader. Before that, the targets of relationships by key are
 fetched from the cache together, in one round trip, so that their loaders find them in the
-identity map. What is not found there is left to the loader, which looks it up and fills it.
+identity map. What is missing of one relationship comes by one SELECT, and is filled. Where that
+would bring other things along, it is left to the loader, which looks it up and fills it.
 
 Whoever listens to `load` sees what it sees in a load: joins and subqueries are in place by then,
 and what has a SELECT after the row's is not.
@@ -10,9 +11,10 @@ and what has a SELECT after the row's is not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 from sqlalchemy.orm.attributes import init_state_collection, instance_state
@@ -20,18 +22,16 @@ from sqlalchemy.orm.collections import collection_adapter
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
-from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
-from sqlmodel_cache.orm import _sqlalchemy, _strategies, bridge
+from sqlmodel_cache.orm import _strategies, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
-from sqlmodel_cache.orm.model.capture import listens_alone
-from sqlmodel_cache.orm.model.hydrate import Hydrator
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
-from sqlmodel_cache.orm.model.reader import Found
-from sqlmodel_cache.orm.model.steps import NotTheSame, Step, steps_below, steps_of
-from sqlmodel_cache.orm.reads.asked import steps_asked
+from sqlmodel_cache.orm.model.steps import Step, steps_below
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
+from sqlmodel_cache.orm.reads.places import Arrival, Place, root_place
+from sqlmodel_cache.orm.reads.present import holds
+from sqlmodel_cache.orm.reads.together import Ask, Looked, Outdated, Pk, from_cache, query_below
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import GetMany, Reply
 
@@ -39,110 +39,18 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import InstanceState, Session
 
 
-_OF_ONE_STATEMENT = frozenset({"cache", "autoflush", "prebuffer_rows", "_sa_orm_load_options"})
+class _Group(msgspec.Struct, frozen=True, eq=False):
+    """Objects that the loaders of one relationship will ask for, and where they will arrive.
 
-
-class Place(msgspec.Struct, frozen=True):
-    """Where in a load rows arrive: the path there, and what is loaded with them.
-
-    `load_options` are the loader options that stay with them; `execution_options` are for what
-    is loaded with them.
-    """
-
-    path: Any
-    steps: tuple[Step, ...]
-    execution_options: Mapping[str, Any] = NO_OPTIONS
-    load_options: tuple[Any, ...] = ()
-
-
-class Arrival(msgspec.Struct, frozen=True, eq=False):
-    """An instance that a read found: `hydrator` made it and has yet to announce it.
-
-    None: the session held it already.
-    """
-
-    instance: Any
-    hydrator: Hydrator | None
-
-
-class _Target(msgspec.Struct, frozen=True, eq=False):
-    """An object that loaders will ask for: where to look for it, and where it will arrive.
-
-    `afterwards`: they will ask only after the events of the instances that it comes along with.
+    A load has them all by one SELECT. `afterwards`: they are asked for only after the events of
+    the instances that they come along with.
     """
 
     scope: Scope
-    entry: Entry
-    key: tuple[Any, ...]
+    wanted: list[Pk]
+    entries: dict[Pk, Entry]
     place: Place
     afterwards: bool
-
-
-class _Fetched(msgspec.Struct, frozen=True, eq=False):
-    """What the cache answered of a target: one of `number` that were asked for at `begun`."""
-
-    target: _Target
-    reply: Reply
-    begun: float
-    number: int
-
-
-def root_place(plan: Plan, options: Mapping[str, Any], load_options: Any = ()) -> Place:
-    """Return the place of what a `get()` finds; `options` are its execution options.
-
-    `load_options` are loader options that `steps_asked` has an answer to.
-    """
-    path = _sqlalchemy.mapper_path(plan.mapper)
-    steps = steps_asked(plan, load_options) if load_options else plan.steps
-    return Place(path, steps or (), handed_on(options), tuple(load_options or ()))
-
-
-def related_place(
-    plan: Plan, path: Any, options: Mapping[str, Any], load_options: Any = ()
-) -> Place | None:
-    """Return the place of what a lazy load finds; None if what comes along cannot be told."""
-    if not plan.steps:
-        return Place(path, (), load_options=load_options)
-    steps = plan.remembered(path.path, partial(_steps_at, plan, path))
-    return None if steps is None else Place(path, steps, handed_on(options), load_options)
-
-
-def place_of(
-    plan: Plan, path: Any, state: InstanceState[Any], options: Mapping[str, Any]
-) -> Place | Bypass:
-    """Return the place of what a lazy load of `state` finds, or why the cache cannot answer it."""
-    if state.identity_token is not None:
-        return Bypass.IDENTITY_TOKEN
-    said = state.load_options
-    if said:  # of the load that brought the parent; they go on to its lazy loads
-        wishes = _strategies.wishes(tuple(said))
-        if wishes is None or _strategies.concern(wishes, path):
-            return Bypass.LOADER_OPTIONS
-    return related_place(plan, path, options, said) or Bypass.EAGER
-
-
-def _steps_at(plan: Plan, path: Any) -> tuple[Step, ...] | None:
-    try:
-        return steps_of(plan.mapper, path)
-    except NotTheSame:
-        return None
-
-
-def arrive(instance: Any, place: Place) -> None:
-    """Leave on a new instance what a load leaves of the way that it came."""
-    state = instance_state(instance)
-    state.load_path = place.path
-    state.load_options = place.load_options
-
-
-def handed_on(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the execution options of a load that hold for what it brings along, too.
-
-    SQLAlchemy hands on all of them; `cache` is ours, and True where we get here.
-    """
-    if not options:
-        return NO_OPTIONS
-    return {name: value for name, value in options.items() if name not in _OF_ONE_STATEMENT}
 
 
 def bring_along(scope: Scope, arrivals: Sequence[Arrival], place: Place | None = None) -> None:
@@ -164,7 +72,9 @@ def complete(session: Session, arrivals: Sequence[Arrival], place: Place) -> Non
     ahead = _fetch_ahead(session, states, place)
     kept = []  # the identity map holds nothing
     for afterwards in (False, True):
-        kept += _make_all(session, [one for one in ahead if one.target.afterwards is afterwards])
+        for group, looked in ahead:
+            if group.afterwards is afterwards:
+                kept += _make(group, looked)
         for step in place.steps:
             if step.afterwards is afterwards:
                 for state in states:
@@ -177,8 +87,7 @@ def complete(session: Session, arrivals: Sequence[Arrival], place: Place) -> Non
 def _announce(session: Session, arrivals: Sequence[Arrival]) -> None:
     for arrival in arrivals:
         if (hydrator := arrival.hydrator) is not None:
-            quiet = listens_alone(hydrator.mapper)
-            hydrator.announce(session, arrival.instance, quiet=quiet)
+            hydrator.announce(session, arrival.instance)
 
 
 def _take(step: Step, state: InstanceState[Any], place: Place) -> None:
@@ -204,38 +113,48 @@ def _take(step: Step, state: InstanceState[Any], place: Place) -> None:
 
 def _fetch_ahead(
     session: Session, states: Sequence[InstanceState[Any]], place: Place
-) -> list[_Fetched]:
+) -> list[tuple[_Group, Looked]]:
     """Ask the cache for what several loaders will ask for, in one round trip."""
-    targets = _targets(session, states, place)
-    if len(targets) < 2:
+    groups = _groups(session, states, place)
+    if sum(len(group.wanted) for group in groups) < 2:
         return []  # the loader itself needs no more than one round trip
-    stores = targets[0].scope.cache.stores
+    entries = tuple(entry for group in groups for entry in group.entries.values())
     begun = clock.real()
     try:
-        replies = bridge.run(stores, _get_all(targets))
+        replies = iter(bridge.run(groups[0].scope.cache.stores, _get_all(entries)))
     except UnavailableError:
         return []  # counted where the loaders find the same
     return [
-        _Fetched(target, reply, begun, len(targets))
-        for target, reply in zip(targets, replies, strict=True)
+        (group, Looked(begun, group.entries, list(islice(replies, len(group.entries)))))
+        for group in groups
     ]
 
 
-def _make_all(session: Session, fetched: Sequence[_Fetched]) -> list[Any]:
-    """Bring what was fetched into the identity map; return it to be held."""
-    landed: dict[int, tuple[Place, list[Arrival]]] = {}
-    for one in fetched:
-        place, arrival = one.target.place, _hydrated(session, one)
-        if arrival is not None:
-            landed.setdefault(id(place), (place, []))[1].append(arrival)
-    for below, arrivals in landed.values():
-        complete(session, arrivals, below)
-    return [arrival.instance for _, arrivals in landed.values() for arrival in arrivals]
+def _make(group: _Group, looked: Looked) -> list[Any]:
+    """Bring a group into the identity map, all of it of one moment; return it to be held."""
+    scope, place, wanted = group.scope, group.place, group.wanted
+    if len(wanted) == 1 and not all(reply.value for reply in looked.replies):
+        return []
+    if place.execution_options:
+        ask: Ask = _leave
+    else:
+        ask = partial(query_below, scope.session, scope.reader.plan, place)
+    try:
+        found, _, arrivals = from_cache(scope, wanted, ask, place=place, looked=looked)
+    except Outdated:
+        return []
+    complete(scope.session, arrivals, place)
+    return list(found.values())
 
 
-def _targets(session: Session, states: Sequence[InstanceState[Any]], place: Place) -> list[_Target]:
+def _leave(missing: list[Pk]) -> NoReturn:
+    raise Outdated  # to the loaders
+
+
+def _groups(session: Session, states: Sequence[InstanceState[Any]], place: Place) -> list[_Group]:
     """Return what loaders by key will look up, each object once."""
-    found: dict[Any, _Target] = {}
+    found: list[_Group] = []
+    known: set[Any] = set()
     said = _strategies.wishes(place.load_options)
     for step in place.steps:
         prop = step.prop
@@ -257,12 +176,13 @@ def _targets(session: Session, states: Sequence[InstanceState[Any]], place: Plac
         scope = decide(cache, binding, session, plan, options, {})
         if not isinstance(scope, Scope) or scope.watching is not None:
             continue
-        for pk in pks:
-            entry = scope.at(pk)
-            if isinstance(entry, Entry):
-                key = (plan.identity_class, pk, None)
-                found.setdefault(key, _Target(scope, entry, key, below, step.afterwards))
-    return list(found.values())
+        wanted = [pk for pk in pks if (plan.identity_class, pk) not in known]
+        known.update((plan.identity_class, pk) for pk in wanted)
+        at = {pk: scope.at(pk) for pk in wanted}
+        entries = {pk: entry for pk, entry in at.items() if isinstance(entry, Entry)}
+        if wanted:
+            found.append(_Group(scope, wanted, entries, below, step.afterwards))
+    return found
 
 
 def _missing(
@@ -275,29 +195,11 @@ def _missing(
             continue
         identity = _strategies.related_identity(prop, session, state)
         pk = None if identity is None else primary_key(plan.mapper, identity)
-        if pk is not None and not _sqlalchemy.knows(session, (plan.identity_class, pk, None)):
+        if pk is not None and not holds(session, (plan.identity_class, pk, None)):
             wanted[pk] = None
     return wanted
 
 
-def _get_all(targets: Sequence[_Target]) -> read.Steps[list[Reply]]:
-    replies: list[Reply] = yield GetMany(tuple(target.entry for target in targets))
+def _get_all(entries: tuple[Entry, ...]) -> read.Steps[list[Reply]]:
+    replies: list[Reply] = yield GetMany(entries, together=True)
     return replies
-
-
-def _hydrated(session: Session, fetched: _Fetched) -> Arrival | None:
-    """Return what was fetched as an instance, None if its loader must see to it."""
-    target, reply = fetched.target, fetched.reply
-    if reply.value is None or reply.epoch is None:
-        return None
-    reader = target.scope.reader
-    found = reader.verify(target.entry, reply.value, reply.epoch)
-    if type(found) is not Found or found.partial_row:
-        return None
-    key = (found.hydrator.identity_class, found.identity, None)
-    if key != target.key or _sqlalchemy.knows(session, key):
-        return None
-    reader.counters.hit(fetched.begun, fetched.number)
-    instance = found.hydrator.make(session, key, found.values, announce=False)
-    arrive(instance, target.place)
-    return Arrival(instance, found.hydrator)

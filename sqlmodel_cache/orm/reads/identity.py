@@ -18,8 +18,10 @@ def primary_key(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
 
     A string for a UUID column becomes the UUID, so that one row has one identity.
     """
+    if type(ident) is int and len(mapper.primary_key) == 1:  # most calls
+        return (ident,)
     values = values_of(mapper, ident)
-    return values if values is None or type(ident) is int else identity(mapper, values)
+    return values if values is None else identity(mapper, values)
 
 
 def identity(mapper: Mapper[Any], values: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -38,8 +40,6 @@ def values_of(mapper: Mapper[Any], ident: Any) -> tuple[Any, ...] | None:
     call is SQLAlchemy's alone.
     """
     columns = mapper.primary_key
-    if type(ident) is int and len(columns) == 1:  # most calls: nothing below concerns them
-        return (ident,)
     if type(ident) in _SCALARS:
         values: tuple[Any, ...] = (ident,)
     elif isinstance(ident, dict):

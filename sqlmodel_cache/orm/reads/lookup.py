@@ -20,15 +20,16 @@ from sqlmodel_cache.latency import Timed
 from sqlmodel_cache.orm import _sqlalchemy, bridge, shards
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.connections.snapshots import TooNew
-from sqlmodel_cache.orm.model.capture import capturing, listens_alone
+from sqlmodel_cache.orm.model.capture import capturing, unheard
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found
 from sqlmodel_cache.orm.operate.checking import compare
-from sqlmodel_cache.orm.reads.along import Arrival, Place, arrive, complete, root_place
+from sqlmodel_cache.orm.reads.along import complete
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, check_configured, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.options import bypass
-from sqlmodel_cache.orm.reads.renewing import found_over
+from sqlmodel_cache.orm.reads.places import Arrival, Place, arrive, root_place
+from sqlmodel_cache.orm.reads.renewing import found_over, should_refresh
 from sqlmodel_cache.orm.reads.storing import NO_SUCH_ROW, PATIENCE, settle
 from sqlmodel_cache.protocol import read
 from sqlmodel_cache.protocol.ops import Get, Reply
@@ -79,8 +80,12 @@ def _get(
         rest = {name: value for name, value in options.items() if name != "cache"}
         kwargs = {**kwargs, "execution_options": rest}
     pk = primary_key(plan.mapper, ident)
-    if pk is None or _sqlalchemy.knows(session, (plan.identity_class, pk, None)):
-        # Nothing to look up: SQLAlchemy refreshes, refuses or complains as it sees fit.
+    if (
+        pk is None
+        or _sqlalchemy.knows(session, (plan.identity_class, pk, None))
+        or _sqlalchemy.is_pending(session, plan.identity_class, pk)
+    ):
+        # Nothing to look up: SQLAlchemy refreshes, flushes, refuses or complains as it sees fit.
         return original(session, entity, ident, **kwargs)
     scope = decide(cache, binding, session, plan, options, kwargs, snapshot_hits=True)
     token = None
@@ -103,7 +108,7 @@ def _get(
             with bypass():  # what is loaded with the row belongs to this call
                 return original(session, entity, ident, **kwargs)
         return original(session, entity, ident, **kwargs)
-    entry = scope.asked(pk, ident)
+    entry = scope.asked(pk, ident) if plan.keyed_by_uuid else scope.at(pk)
     if type(entry) is not Entry:
         assert isinstance(entry, Bypass)
         scope.reader.counters.bypass(entry)
@@ -242,16 +247,6 @@ def _judged(scope: Scope, entry: Entry, seen: Reply) -> tuple[object, read.Held 
     return found, None
 
 
-def should_refresh(scope: Scope, seen: Reply) -> bool:
-    """Tell whether this caller should load again what is good, and near its end."""
-    ahead, value = scope.reader.ahead, seen.value
-    if ahead is None or value is None or not scope.ttl or scope.began is not None:
-        return False
-    if scope.ledger is not None and scope.ledger.wrote:
-        return False  # it could not store what it loads
-    return ahead.is_due(value)
-
-
 def _refresh(
     scope: Scope, entry: Entry, found: object, seen: Reply
 ) -> tuple[object, read.Held | None]:
@@ -299,8 +294,8 @@ def hydrated(
         return load()  # asked for by another spelling of its key
     hydrator, partial_row = found.hydrator, found.partial_row
     if place is None:
-        quiet = listens_alone(hydrator.mapper)
-        return hydrator.make(session, key, found.values, partial_row=partial_row, quiet=quiet)
+        heard = not unheard(session, hydrator.mapper)
+        return hydrator.make(session, key, found.values, partial_row=partial_row, announce=heard)
     instance = hydrator.make(session, key, found.values, partial_row=partial_row, announce=False)
     arrive(instance, place)
     complete(session, (Arrival(instance, hydrator),), place)

@@ -34,8 +34,9 @@ from sqlmodel_cache.orm import _sqlalchemy, bridge
 from sqlmodel_cache.orm.model.capture import Row
 from sqlmodel_cache.orm.model.keying import unique_codec
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found, Reader
-from sqlmodel_cache.orm.reads.along import Arrival, bring_along
+from sqlmodel_cache.orm.reads.along import bring_along
 from sqlmodel_cache.orm.reads.lookup import look_up
+from sqlmodel_cache.orm.reads.places import Arrival
 from sqlmodel_cache.orm.reads.present import AGAIN, instance_of
 from sqlmodel_cache.orm.reads.storing import NO_SUCH_ROW, PATIENCE, settle
 from sqlmodel_cache.protocol import read

@@ -18,10 +18,10 @@ from sqlmodel_cache.orm import _strategies
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.queries.lists import look_up_list
-from sqlmodel_cache.orm.reads.along import place_of
 from sqlmodel_cache.orm.reads.decide import Scope, decide
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.lookup import hydrated, is_none, look_up
+from sqlmodel_cache.orm.reads.places import place_of
 
 
 def watch() -> None:

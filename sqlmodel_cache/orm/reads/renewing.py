@@ -37,6 +37,16 @@ if TYPE_CHECKING:
     from sqlmodel_cache.protocol.ops import Reply
 
 
+def should_refresh(scope: Scope, seen: Reply) -> bool:
+    """Tell whether this caller should load again what is good, and near its end."""
+    ahead, value = scope.reader.ahead, seen.value
+    if ahead is None or value is None or not scope.ttl or scope.began is not None:
+        return False
+    if scope.ledger is not None and scope.ledger.wrote:
+        return False  # it could not store what it loads
+    return ahead.is_due(value)
+
+
 def found_over(scope: Scope, entry: Entry, seen: Reply) -> object:
     """Return the row in an entry whose time is over, and have it loaded again; or read.MISS."""
     if not scope.reader.stale_ttl:

@@ -25,15 +25,16 @@ from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import unions
 from sqlmodel_cache.orm.owned import Owned
-from sqlmodel_cache.orm.reads.along import Arrival, bring_along
+from sqlmodel_cache.orm.reads.along import bring_along
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
 from sqlmodel_cache.orm.reads.identity import identity
 from sqlmodel_cache.orm.reads.lookup import look_up
-from sqlmodel_cache.orm.reads.many import by_identity, from_cache, query
 from sqlmodel_cache.orm.reads.options import HARMLESS, buffered, check_names
 from sqlmodel_cache.orm.reads.pinned import Pins, Values, pinned
+from sqlmodel_cache.orm.reads.places import Arrival
 from sqlmodel_cache.orm.reads.pointers import Pointers, look_up_unique
 from sqlmodel_cache.orm.reads.present import AGAIN, instance_of
+from sqlmodel_cache.orm.reads.together import by_identity, from_cache, query
 
 if TYPE_CHECKING:
     from sqlmodel_cache.orm.model.plan import Plan
@@ -170,9 +171,10 @@ def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) 
         # Whether a row is there cannot be told of a result that must not be read.
         return dict.fromkeys(missing) if instances is None else by_identity(instances)
 
-    found, _ = from_cache(scope, keys, ask)
+    found, _, arrivals = from_cache(scope, keys, ask)
     if loaded:
         return loaded[0]
+    bring_along(scope, arrivals)
     instances = list({id(each): each for each in found.values() if each is not None}.values())
     try:
         instances.sort(key=lambda each: inspect(each).identity)

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sqlmodel_cache.orm import _compiling
 from sqlmodel_cache.orm.connections.ledger import Ledger
 from sqlmodel_cache.orm.model.keying import unique_codec
 from sqlmodel_cache.orm.model.tables import Root
@@ -78,19 +79,15 @@ def touch_appearing(
 
 def _concerns(unique: Unique, dml: Any, sets: set[str] | None) -> bool:
     table: Any = unique.columns[0].table
-    if table.name != dml.table.name:
+    if table.name != _compiling.table_of(dml).name:
         return False  # another table of the hierarchy
     if dml.is_insert or sets is None:
         return True
-    return any(_is_in(column, sets) for column in unique.columns)
+    return any(column.name in sets for column in unique.columns)
 
 
 def _name(column: Any, dml: Any, compiled: Any, sets: set[str] | None) -> str | None:
-    here = sets is None or _is_in(column, sets)
+    here = sets is None or column.name in sets
     if dml.is_insert:
         here = not here  # a conflict clause may put another value there
     return parameter_of(dml, column, compiled) if here else None
-
-
-def _is_in(column: Any, names: set[str]) -> bool:
-    return column.key in names or column.name in names

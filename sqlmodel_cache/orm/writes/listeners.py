@@ -8,6 +8,7 @@ public events; they are added by `watch` and gone after `unwatch`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Select, event
@@ -39,6 +40,7 @@ from sqlmodel_cache.orm.reads.options import OURS
 from sqlmodel_cache.orm.writes.affected import affected_keys
 from sqlmodel_cache.orm.writes.appearing import touch_appearing
 from sqlmodel_cache.orm.writes.named import OPTION
+from sqlmodel_cache.orm.writes.returned import Awaited, name_afterwards
 from sqlmodel_cache.orm.writes.rows import keys_of
 from sqlmodel_cache.orm.writes.stamping import touch_stamps
 from sqlmodel_cache.orm.writes.statements import Hit, analyse, is_opaque
@@ -89,7 +91,7 @@ def unwatch() -> None:
 def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) -> None:
     compiled = context.compiled
     options = context.execution_options
-    if context.dialect.name == "sqlite":
+    if context.dialect.name == "sqlite" and not _sqlalchemy.is_get(options):
         watch_cursor(context)
     if getattr(compiled, _HARMLESS, None) == statement and not (
         OPTION in options or "cache" in options
@@ -119,8 +121,8 @@ def _on_statement(cursor: Any, statement: str, parameters: Any, context: Any) ->
             cache.tally.unattributed.bypass(Bypass.QUERY)
         warn_once(
             "query",
-            "execution option cache=True on what is no select() of a cached model (a union, an"
-            " alias, a table): this one and those after it go to the database",
+            "execution option cache=True on what is no select() of a cached model (a table, a"
+            " model that is not cached): this one and those after it go to the database",
         )
     elif not sets:
         setattr(compiled, _HARMLESS, statement)
@@ -151,31 +153,44 @@ def _on_dml(compiled: Any, context: Any) -> None:
         ledger.frames.touch_table(table)
     from_orm = _sqlalchemy.is_unit_of_work(context)
     ledger.translate = context.execution_options.get(schemas.OPTION)
+    parameters: Sequence[Mapping[str, Any]] = context.compiled_parameters or ({},)
+    awaited: list[Awaited] = []
     for hit in analysis.hits:
-        root = hit.target.root
-        if hit.existing is Existing.ANY or (hit.rekeys and not from_orm):
+        root, dialect = hit.target.root, connection.dialect
+        says = hit.returned is not None and not itself
+        found = hit.existing is Existing.FOUND
+        if hit.existing is Existing.ANY or (found and not says) or (hit.rekeys and not from_orm):
             ledger.frames.touch_table(root.table)
             continue
-        parameters: Sequence[Mapping[str, Any]] = context.compiled_parameters or ({},)
+        schema = _schema(root, connection, ledger)
         if hit.appearing:
-            schema = _schema(root, connection, ledger)
-            dialect = connection.dialect
             touch_appearing(root, hit.appearing, parameters, ledger, dialect, schema)
+        stamp = None
         if root.stamped:
-            touch_stamps(
+            stamp = partial(
+                touch_stamps,
                 hit,
                 compiled,
                 parameters,
                 ledger,
-                connection.dialect,
-                _schema(root, connection, ledger),
+                dialect,
+                schema,
                 from_orm=from_orm,
                 itself=itself,
             )
-        for values in parameters:
-            if not _touch_rows(connection, ledger, hit, compiled, values, from_orm):
-                ledger.frames.touch_table(root.table)
-                break
+        named = not found and all(
+            _touch_rows(connection, ledger, hit, compiled, values, from_orm, says)
+            for values in parameters
+        )
+        if says and not named:
+            awaited.append(Awaited(hit, schema, stamp))
+            continue
+        if not named:
+            ledger.frames.touch_table(root.table)
+        if stamp is not None:
+            stamp()
+    if awaited:
+        name_afterwards(context, ledger, awaited)
     if itself:
         fence_now(connection, ledger)
     else:
@@ -189,17 +204,23 @@ def _touch_rows(
     compiled: Any,
     values: Mapping[str, Any],
     from_orm: bool,
+    says: bool,
 ) -> bool:
-    """Touch the rows that one set of parameters concerns; False: any row of the table."""
+    """Touch the rows that one set of parameters concerns; False: any row of the table.
+
+    `says`: the statement will name its rows itself, if this cannot do it well.
+    """
     root, dialect = hit.target.root, connection.dialect
     keys = keys_of(hit.rows, values)
     if hit.insert and dialect.name in _ZERO_GENERATES and any(0 in pk for pk in keys or ()):
         return False
     changes = not hit.insert or hit.existing is not Existing.NONE
     if keys is not None:
+        safe = pk_codec(root, dialect).safe_in_sql
+        if says and changes and not (safe or from_orm):
+            return False
         schema = _schema(root, connection, ledger)
         texts = [row_key(root, pk, dialect, trusted=from_orm, schema=schema) for pk in keys]
-        safe = pk_codec(root, dialect).safe_in_sql
         for text in texts:
             if text is not None:
                 ledger.frames.touch_row((root.table, text))

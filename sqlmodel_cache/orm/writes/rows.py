@@ -1,5 +1,6 @@
-"""Which rows a statement can change, by the primary keys that its WHERE or its VALUES pin.
+"""Which rows a statement can change, by the primary keys that it names.
 
+In its WHERE or its VALUES, that pin them, or in its RETURNING, once it was executed. To pin is:
 `id = :a`, `id IN (...)`, `(a, b) IN (...)`, and these joined by AND and OR. What else stands in an
 AND only narrows it down; what else stands in an OR pins nothing.
 """
@@ -16,9 +17,11 @@ from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, ColumnElement, Grouping
 
 from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm.model.conditions import changes_by_itself
 
 # Rows and alternatives beyond which a statement is taken to change its whole table.
 ROWS_AT_MOST: Final = 1000
+_RETURNING: Final = ("postgresql", "sqlite", "mysql", "mariadb")  # where it was tried
 _ALTERNATIVES_AT_MOST: Final = 100
 
 
@@ -67,12 +70,29 @@ def inserted(
     if not number:
         row = tuple(parameter_of(insert, column, compiled) for column in pk)
         return None if None in row else (row,)  # type: ignore[return-value]
-    if _is_nested(insert, compiled):
+    if is_nested(insert, compiled):
         return None
-    names = tuple(column.key for column in pk)
+    names = tuple(_key_in(insert.table, column) for column in pk)
     known = set(compiled.bind_names.values())
     first = tuple(f"{name}_m0" if f"{name}_m0" in known else name for name in names)
     return (first, *(tuple(f"{name}_m{n}" for name in names) for n in range(1, number)))
+
+
+def returned(dml: Any, pk: tuple[Column[Any], ...] | None, compiled: Any) -> tuple[int, ...] | None:
+    """Return where in the rows of a statement the key of each row that it changes stands.
+
+    None if it does not, or is not the key that the row had before. Whether a statement sets its
+    key is for others to say.
+    """
+    if not pk or is_nested(dml, compiled) or compiled.dialect.name not in _RETURNING:
+        return None
+    if not dml.is_insert and _sqlalchemy.prefixes_of(dml):  # OR REPLACE deletes other rows
+        return None
+    if not dml.is_delete and any(map(changes_by_itself, pk)):
+        return None
+    places = {each: place for place, each in enumerate(compiled.effective_returning or ())}
+    found = tuple(places[column] for column in pk if column in places)
+    return found if len(found) == len(pk) else None
 
 
 def parameter_of(dml: Any, column: Column[Any], compiled: Any) -> str | None:
@@ -82,18 +102,23 @@ def parameter_of(dml: Any, column: Column[Any], compiled: Any) -> str | None:
     a column's name is that of a parameter of the statement around it.
     """
     given = _sqlalchemy.values_given(dml)
-    for name in (column.key, column.name):
-        if name in given:
-            value = given[name]
-            if not isinstance(value, BindParameter):
-                return None
-            # By key: a value without a type is compiled as a copy that has the column's.
-            named = (spelt for bind, spelt in compiled.bind_names.items() if bind.key == value.key)
-            return next(named, None)
-    return None if _is_nested(dml, compiled) else column.key
+    if column.name in given:
+        value = given[column.name]
+        if not isinstance(value, BindParameter):
+            return None
+        # By key: a value without a type is compiled as a copy that has the column's.
+        named = (spelt for bind, spelt in compiled.bind_names.items() if bind.key == value.key)
+        return next(named, None)
+    return None if is_nested(dml, compiled) else _key_in(dml.table, column)
 
 
-def _is_nested(dml: Any, compiled: Any) -> bool:
+def _key_in(table: Any, column: Column[Any]) -> str:
+    """Return what parameters call a column: its `key` in the statement's own Table object."""
+    return next((each.key for each in table.columns if each.name == column.name), column.key)
+
+
+def is_nested(dml: Any, compiled: Any) -> bool:
+    """Tell whether a part of a statement is not the statement itself: it stands in a WITH."""
     statement = compiled.statement
     return dml is not statement and dml is not getattr(statement, "element", None)
 

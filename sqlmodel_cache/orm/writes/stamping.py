@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm import _compiling, _sqlalchemy
 from sqlmodel_cache.orm.model.conditions import Stamped, value_codecs
 from sqlmodel_cache.orm.model.keying import row_key
 from sqlmodel_cache.orm.queries import stamps
@@ -36,16 +36,18 @@ def touch_stamps(
     ledger: Ledger,
     dialect: Any,
     schema: str,
+    changed: Sequence[tuple[Any, ...]] | None = None,
     *,
     from_orm: bool,
     itself: bool,
 ) -> None:
     """Touch what this INSERT, UPDATE or DELETE of rows of a root says to queries.
 
+    `changed`: the keys of the rows, where the database said them; else the parameters may.
     `itself`: the statement commits itself, so that nothing can be looked up under its lock.
     """
     root, dml = hit.target.root, hit.dml
-    where = root.stamped_as(dml.table.name)
+    where = root.stamped_as(_compiling.table_of(dml).name)
     if where is None:
         ledger.frames.touch_table(root.table)
         return
@@ -70,16 +72,17 @@ def touch_stamps(
             touched.add(stamps.unknown(name, column.name))
         else:
             touched |= {stamps.value(name, column.name, text) for text in texts}
-    if moved and not hit.insert and not itself:
-        keyed = _values_in_key(hit, where, moved, parameters, codecs)
-        touched |= {stamps.value(name, each, text) for each in keyed for text in keyed[each]}
-        moved = [column for column in moved if column.name not in keyed]
     if moved and not hit.insert:
-        keys = None if itself else _keys(hit, parameters, dialect, from_orm)
-        names = [column.name for column in moved]
+        trusted = from_orm or changed is not None
+        if changed is None and not itself:
+            changed = _pinned(hit, parameters)
+        in_key = _values_in_key(hit, moved, changed or (), codecs)
+        touched |= {stamps.value(name, each, text) for each in in_key for text in in_key[each]}
+        names = [column.name for column in moved if column.name not in in_key]
+        keys = _keys(hit, changed, dialect, trusted)
         if keys is None:
             touched |= {stamps.unknown(name, each) for each in names}
-        else:
+        elif names:
             touched |= {stamps.wish(name, names, key) for key in keys}
     for text in touched:
         ledger.frames.touch_row((root.table, schema + text))
@@ -93,16 +96,13 @@ def _columns_set(hit: Hit, where: Stamped, compiled: Any) -> tuple[set[str], boo
     sets: set[str] | None
     if hit.insert:
         clauses = _sqlalchemy.conflict_clauses(dml)
-        sets = {name for clause in clauses for name, _ in _sqlalchemy.upserted(clause)}
+        sets = {name for clause in clauses for name, _ in _sqlalchemy.upserted(clause, dml.table)}
     else:
         sets = _sqlalchemy.set_columns(dml, compiled)
     return {
         column.name
         for column in where.table.columns
-        if sets is None
-        or column.key in sets
-        or column.name in sets
-        or column.name in where.implicit
+        if sets is None or column.name in sets or column.name in where.implicit
     }, sets is not None
 
 
@@ -136,40 +136,47 @@ def _new_values(
     return texts
 
 
-def _values_in_key(
-    hit: Hit,
-    where: Stamped,
-    moved: Sequence[Column[Any]],
-    parameters: Sequence[Mapping[str, Any]],
-    codecs: Mapping[str, Any],
-) -> dict[str, set[str]]:
-    """Return the texts of old values that are parts of the key by which the WHERE names rows."""
-    key = hit.target.pk or ()
-    found: dict[str, set[str]] = {}
-    for position, column in enumerate(key):
-        if column not in moved or len(parameters) > VALUES_AT_MOST:
-            continue
-        pks = [keys_of(hit.rows, values) for values in parameters]
-        texts = {codecs[column.name].encode((pk[position],)) for each in pks if each for pk in each}
-        if None not in texts and None not in pks and len(texts) <= VALUES_AT_MOST:
-            found[column.name] = texts
-    return found
-
-
-def _keys(
-    hit: Hit, parameters: Sequence[Mapping[str, Any]], dialect: Any, from_orm: bool
-) -> set[str] | None:
-    """Return the texts of the rows that change, None if they are too many or have none."""
-    found: set[str] = set()
+def _pinned(hit: Hit, parameters: Sequence[Mapping[str, Any]]) -> Sequence[tuple[Any, ...]] | None:
+    """Return the keys of the rows that change, None if the parameters do not say them all."""
+    if len(parameters) > VALUES_AT_MOST:
+        return None
+    found: list[tuple[Any, ...]] = []
     for values in parameters:
         pks = keys_of(hit.rows, values)
         if pks is None:
             return None
-        for pk in pks:
-            text = row_key(hit.target.root, pk, dialect, trusted=from_orm)
-            if text is None:
-                return None
-            found.add(text)
+        found += pks
+    return found
+
+
+def _values_in_key(
+    hit: Hit,
+    moved: Sequence[Column[Any]],
+    pks: Sequence[tuple[Any, ...]],
+    codecs: Mapping[str, Any],
+) -> dict[str, set[str]]:
+    """Return the texts of old values that are parts of the keys of the rows that change."""
+    found: dict[str, set[str]] = {}
+    for position, column in enumerate(hit.target.pk or ()):
+        if column in moved:
+            texts = {codecs[column.name].encode((pk[position],)) for pk in pks}
+            if texts and None not in texts and len(texts) <= VALUES_AT_MOST:
+                found[column.name] = texts
+    return found
+
+
+def _keys(
+    hit: Hit, pks: Sequence[tuple[Any, ...]] | None, dialect: Any, trusted: bool
+) -> set[str] | None:
+    """Return the texts of the rows that change, None if they are too many or have none."""
+    if pks is None:
+        return None
+    found: set[str] = set()
+    for pk in pks:
+        text = row_key(hit.target.root, pk, dialect, trusted=trusted)
+        if text is None:
+            return None
+        found.add(text)
         if len(found) > VALUES_AT_MOST:
             return None
     return found

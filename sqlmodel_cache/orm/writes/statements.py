@@ -17,10 +17,10 @@ from sqlalchemy.orm import FromStatement
 from sqlalchemy.sql.ddl import DDL, DropSchema, DropTable
 from sqlalchemy.sql.visitors import iterate
 
-from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm import _compiling, _sqlalchemy
 from sqlmodel_cache.orm.model.tables import TableMap, Target
 from sqlmodel_cache.orm.writes.appearing import Appearing, appearing
-from sqlmodel_cache.orm.writes.rows import Row, inserted, pinned
+from sqlmodel_cache.orm.writes.rows import Row, inserted, pinned, returned
 from sqlmodel_cache.orm.writes.upserts import Existing, existing_rows
 
 
@@ -33,8 +33,9 @@ class Hit:
     rows: tuple[Row, ...] | None  # None: any row
     insert: bool = False  # rows appear
     existing: Existing = Existing.NONE  # and these may change
-    rekeys: bool = False  # rows may get another key
+    rekeys: bool = False  # rows may get another key, or make way for those that change
     appearing: tuple[Appearing, ...] = ()  # values of unique keys
+    returned: tuple[int, ...] | None = None  # where its own rows have the key of each row
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +100,17 @@ def tables_dropped(element: Any, tables: TableMap) -> frozenset[str] | None:
 
 def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
     schema = compiled.dialect.default_schema_name
-    if not isinstance(dml.table, TableClause):  # a join (MySQL) or alias: every table in it
-        named = [each for each in iterate(dml.table) if isinstance(each, TableClause)]
-        return Analysis(
-            True,
-            (),
-            frozenset(hit.root.table for each in named for hit in tables.targets(each, schema)),
-        )
-    table = dml.table
+    table = _compiling.table_of(dml)
+    if not isinstance(table, TableClause):
+        # A join (MySQL; a class that loads subclasses by one) or alias: every table in it.
+        named = [each for each in iterate(table) if isinstance(each, TableClause)]
+        own = {hit.root.table for each in named for hit in tables.targets(each, schema)}
+        more = (tables.dependants(each, deleted=dml.is_delete) for each in named)
+        return Analysis(True, (), frozenset(own.union(*more)))
     whole: set[str] = set()
     if dml.is_insert:
         clauses = _sqlalchemy.conflict_clauses(dml)
-        sets = {name for clause in clauses for name, _ in _sqlalchemy.upserted(clause)}
+        sets = {name for clause in clauses for name, _ in _sqlalchemy.upserted(clause, table)}
         hits = [
             Hit(
                 target,
@@ -119,6 +119,7 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
                 insert=True,
                 existing=existing_rows(dml, target.pk),
                 appearing=appearing(target.root, dml, compiled, sets),
+                returned=returned(dml, target.pk, compiled),
             )
             for target in tables.targets(table, schema)
         ]
@@ -128,22 +129,24 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
             whole = set(tables.dependants(table, deleted=False))
         return Analysis(True, tuple(hits), frozenset(whole))
     changed = _sqlalchemy.set_columns(dml, compiled) if dml.is_update else set()
+    replaces = any("REPLACE" in prefix for prefix in _sqlalchemy.prefixes_of(dml))
     hits = [
         Hit(
             target,
             dml,
             pinned(dml.whereclause, target.pk, compiled),
-            rekeys=_changes_key(target, changed),
+            rekeys=replaces or _changes_key(target, changed),
             appearing=appearing(target.root, dml, compiled, changed),
+            returned=returned(dml, target.pk, compiled),
         )
         for target in tables.targets(table, schema)
     ]
-    if dml.is_delete:
+    if dml.is_delete or replaces:
         whole = set(tables.dependants(table, deleted=True))
     elif changed is None or changed & tables.referenced(table):
         whole = set(tables.dependants(table, deleted=False))
     if dml.is_update:
-        for other in _sqlalchemy.other_tables_set(dml):
+        for other in _sqlalchemy.other_tables_set(dml, table):
             whole.update(target.root.table for target in tables.targets(other, schema))
             whole |= tables.dependants(other, deleted=False)
     return Analysis(True, tuple(hits), frozenset(whole))
@@ -152,4 +155,4 @@ def _analyse_dml(dml: Any, compiled: Any, tables: TableMap) -> Analysis:
 def _changes_key(target: Target, sets: set[str] | None) -> bool:
     if sets is None or target.pk is None:
         return True
-    return any(column.key in sets or column.name in sets for column in target.pk)
+    return any(column.name in sets for column in target.pk)

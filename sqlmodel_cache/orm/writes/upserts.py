@@ -1,7 +1,8 @@
 """Which rows an INSERT can change that exist already: none, those of its own keys, or any.
 
 ON CONFLICT on the primary key finds the row of the key that was given. ON DUPLICATE KEY, and ON
-CONFLICT without or with another target, find a row by any unique index, whose key nobody knows.
+CONFLICT without or with another target, find a row by any unique index, whose key nobody knows:
+of ON CONFLICT, unless RETURNING says it afterwards.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ class Existing(enum.Enum):
 
     NONE = "none"
     ITS_OWN = "its own"  # those whose keys it gives
+    FOUND = "found"  # any, which keep their keys
     ANY = "any"
 
 
+_WORST_FIRST = (Existing.ANY, Existing.FOUND, Existing.ITS_OWN)
 _HARMLESS_PREFIXES = {"OR IGNORE", "IGNORE", "OR ABORT", "OR FAIL", "OR ROLLBACK"}
 
 
@@ -32,40 +35,33 @@ def existing_rows(insert: Any, pk: tuple[Column[Any], ...] | None) -> Existing:
     kinds = {
         _of_clause(clause, insert.table, pk) for clause in _sqlalchemy.conflict_clauses(insert)
     }
-    if Existing.ANY in kinds:
-        return Existing.ANY
-    return Existing.ITS_OWN if Existing.ITS_OWN in kinds else Existing.NONE
+    return next((each for each in _WORST_FIRST if each in kinds), Existing.NONE)
 
 
 def _of_clause(clause: Any, table: Any, pk: tuple[Column[Any], ...] | None) -> Existing:
-    sets = _sqlalchemy.upserted(clause)
+    sets = _sqlalchemy.upserted(clause, table)
     if not sets:
         return Existing.NONE if hasattr(clause, "inferred_target_elements") else Existing.ANY
     if pk is None or not isinstance(table, Table):
         return Existing.ANY
     names = frozenset(column.name for column in pk)
-    keys = names | {column.key for column in pk}
-    if any(name in keys and not _is_excluded(name, value, pk) for name, value in sets):
+    if any(name in names and not _is_excluded(name, value) for name, value in sets):
         return Existing.ANY  # the row gets another key
     if not hasattr(clause, "inferred_target_elements"):  # of MySQL
         only = {column.name for column in table.primary_key} == names and not _has_unique(table)
         return Existing.ITS_OWN if only else Existing.ANY
-    target = _sqlalchemy.conflict_target(clause)
-    if target is None:
-        return Existing.ANY
-    columns, constraint = target
+    columns, constraint = _sqlalchemy.conflict_target(clause) or (frozenset(), None)
     if constraint is not None and constraint == table.primary_key.name:
         columns = frozenset(column.name for column in table.primary_key)
-    return Existing.ITS_OWN if columns == names else Existing.ANY
+    if columns == names:
+        return Existing.ITS_OWN
+    return Existing.ANY if any(name in names for name, _ in sets) else Existing.FOUND
 
 
-def _is_excluded(name: str, value: Any, pk: tuple[Column[Any], ...]) -> bool:
+def _is_excluded(name: str, value: Any) -> bool:
     """Tell whether a key is set to `excluded.key`: the key that was given, and so its own."""
     selectable = getattr(value, "table", None)
-    return getattr(selectable, "name", None) == "excluded" and any(
-        name in (column.name, column.key) and getattr(value, "name", None) == column.name
-        for column in pk
-    )
+    return getattr(selectable, "name", None) == "excluded" and getattr(value, "name", "") == name
 
 
 def _has_unique(table: Table) -> bool:

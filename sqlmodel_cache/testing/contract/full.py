@@ -349,6 +349,7 @@ class TransportContract(StoreFixtures):
         assert [reply.epoch for reply in replies] == [
             store.perform(Get(entry)).epoch for entry in asked
         ]
+        assert store.perform(GetMany(asked, together=True)) == replies
         assert store.perform(GetMany(())) == []
 
     def test_a_large_commit(self, store: Store, space: KeySpace) -> None:
