@@ -77,8 +77,9 @@ class Actor:
             self._read_from_snapshot(session)
         else:
             if dice < self.settings.writes + 0.04 and self.settings.queries:
-                if model_of(self.board.hot) is Item:
-                    self.judge.ask_for_columns(session, [self.board.hot])
+                hot = self.board.hot  # once: another process may be heating a row of another table
+                if model_of(hot) is Item:
+                    self.judge.ask_for_columns(session, [hot])
                 session.rollback()
                 self.judge.ask_for_rows(session)
             from_database = {"execution_options": {"cache": False}} if dice > 0.93 else {}
