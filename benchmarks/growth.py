@@ -7,6 +7,8 @@ what slows the machine for a while slows all of them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import partial
 from itertools import count, cycle
 from pathlib import Path
 from statistics import median
@@ -23,7 +25,7 @@ from benchmarks.plot import Line, Picture
 from benchmarks.report import Measured, Skipped
 from benchmarks.rows import CachedRow
 from benchmarks.timing import ON_CPU, QUICK, Case, Spread, compare
-from benchmarks.workload import Round, fill_items, hired
+from benchmarks.workload import CachedItem, PlainItem, Round, fill_items, hired
 from sqlmodel_cache import cached
 from sqlmodel_cache.transport import MemoryTransport
 
@@ -106,21 +108,31 @@ def _clock_of(store: object) -> Callable[[], float]:
 
 
 def _models(place: Place) -> Picture:
-    """Hits of one model after the other."""
+    """Hits of one model after the other, and what SQLAlchemy's own get takes of them."""
     sizes = (1, 10) if place.pace is QUICK else (1, 10, 30, 100, 300)
     models = [_model(f"Model{number}", 10) for number in range(sizes[-1])]
     _store(place.sqlite, models)
+    sides = {"in process": nullcontext, "uncached, SQLite in memory": without}
     cases = []
     with configured("memory://?max_entries=1000"), Session(place.sqlite) as session:
-        for size in sizes:
-            turn = cycle(models[:size])
-            cases.append(Case(str(size), lambda turn=turn: session.get(next(turn), 1)))
+        for name, around in sides.items():
+            for size in sizes:
+                turn = cycle(models[:size])
+                get = partial(_get_next, session, turn)
+                cases.append(Case(f"{name} {size}", get, around=around))
         for model in models:
             session.get(model, 1)
-        times = compare(place.pace, *cases, clock=ON_CPU)
-    points = [(size, median(each) * 1e6) for size, each in zip(sizes, times, strict=True)]
-    title = "A hit in a program of many models"
-    return Picture(title, "models read in turn", "µs", [Line("in process", points)])
+        times = [median(each) * 1e6 for each in compare(place.pace, *cases, clock=ON_CPU)]
+    hits, loads = times[: len(sizes)], times[len(sizes) :]
+    lines = [
+        Line(name, list(zip(sizes, each, strict=True)))
+        for name, each in zip(sides, (hits, loads), strict=True)
+    ]
+    return Picture("A get in a program of many models", "models read in turn", "µs", lines)
+
+
+def _get_next(session: Session, turn: Iterator[Any]) -> None:
+    session.get(next(turn), 1)
 
 
 def _columns(place: Place) -> Picture:
@@ -180,20 +192,21 @@ def _processes(place: Place) -> Picture | Skipped:
     rows, seconds, repeats = (2_000, 0.3, 2) if quick else (100_000, 3.0, 5)
     fill_items(place.postgres, rows)
     url = place.postgres.url.render_as_string(hide_password=False)
-    sides = {True: "cached in Redis", False: "uncached"}
+    sides = {CachedItem: "cached in Redis", PlainItem: "uncached"}
     with hired(sizes[-1], url, place.redis_url, rows) as crew:
-        crew.run(Round(cached=True, reads=1.0, seconds=5 * seconds))
+        crew.warm()
+        crew.run(Round(CachedItem, reads=1.0, seconds=seconds))
         turns = [
             {
-                (cached_, size): crew.run(Round(cached_, reads=0.99, seconds=seconds), size)
+                (model, size): crew.run(Round(model, reads=0.99, seconds=seconds), size)
                 for size in sizes
-                for cached_ in sides
+                for model in sides
             }
             for _ in range(repeats)
         ]
     lines = [
-        Line(name, [(size, median(turn[cached_, size] for turn in turns)) for size in sizes])
-        for cached_, name in sides.items()
+        Line(name, [(size, median(turn[model, size] for turn in turns)) for size in sizes])
+        for model, name in sides.items()
     ]
     title = "Throughput of all processes, 99 % reads"
     return Picture(title, "processes", "operations per second", lines, log=False)

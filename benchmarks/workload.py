@@ -22,7 +22,7 @@ from sqlalchemy import create_engine, text
 from sqlmodel import Field, Session, SQLModel
 
 from benchmarks.hooks import without
-from sqlmodel_cache import CachedModel, SQLModelCache
+from sqlmodel_cache import CacheConfig, CachedModel, SQLModelCache, warm
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 EXPONENT = 0.99
+_AT_ONCE = 500  # rows that are warmed in a session of their own
 _STRIDE = 7_368_787  # a prime: it scatters ranks over any table that is no multiple of it
 
 
@@ -44,15 +45,24 @@ class CachedItem(_Item, CachedModel, table=True):
     """What is read with the cache."""
 
 
+class CopiedItem(_Item, CachedModel, table=True):
+    """The same, with copies in each process."""
+
+    __cache_config__ = CacheConfig(local_ttl=60)
+
+
 class PlainItem(_Item, table=True):
-    """The same, without it."""
+    """The same, without the cache."""
+
+
+CACHED = (CachedItem, CopiedItem)
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
     """What every process does next: for `seconds`, with `reads` of 1 reading."""
 
-    cached: bool
+    model: type[_Item]
     reads: float
     seconds: float
 
@@ -70,11 +80,15 @@ class Crew:
             pipe.send(what)
         return sum(pipe.recv() for pipe in pipes)
 
+    def warm(self) -> None:
+        """Have one of them put every row into the store, which is what a day's reading does."""
+        self._pipes[0].send(_warm)
+        self._pipes[0].recv()
+
 
 def fill_items(engine: Engine, rows: int) -> None:
-    """Make both tables with `rows` rows each, in PostgreSQL."""
-    models = (CachedItem, PlainItem)
-    tables = [model.__table__ for model in models]  # type: ignore[attr-defined]
+    """Make the tables with `rows` rows each, in PostgreSQL."""
+    tables = [model.__table__ for model in (*CACHED, PlainItem)]  # type: ignore[attr-defined]
     SQLModel.metadata.create_all(engine, tables=tables)
     with engine.begin() as connection:
         for table in tables:
@@ -115,20 +129,31 @@ def _work(pipe: Connection, database: str, store: str, rows: int, seed: int) -> 
     chances = list(accumulate(1 / rank**EXPONENT for rank in range(1, rows + 1)))
     dice = random.Random(seed)
     engine = create_engine(database)
-    SQLModelCache.configure(store)
+    SQLModelCache.configure(f"{store}?local={rows}")
     while (what := pipe.recv()) is not None:
-        if what.cached:
-            pipe.send(_round(engine, CachedItem, what, chances, dice))
+        if what is _warm:
+            pipe.send(_warm(engine, rows))
+        elif what.model in CACHED:
+            pipe.send(_round(engine, what, chances, dice))
         else:
             with without():
-                pipe.send(_round(engine, PlainItem, what, chances, dice))
+                pipe.send(_round(engine, what, chances, dice))
     SQLModelCache.reset()
     engine.dispose()
 
 
-def _round(
-    engine: Engine, model: Any, what: Round, chances: list[float], dice: random.Random
-) -> float:
+def _warm(engine: Engine, rows: int) -> int:
+    stored = 0
+    for model in CACHED:
+        for start in range(1, 1 + rows, _AT_ONCE):
+            with Session(engine) as session:
+                stored += warm(session, model, range(start, min(start + _AT_ONCE, rows + 1)))
+    assert stored == len(CACHED) * rows, f"{stored} rows were stored"
+    return stored
+
+
+def _round(engine: Engine, what: Round, chances: list[float], dice: random.Random) -> float:
+    model: Any = what.model
     done = 0
     begin = now = time.perf_counter()
     while now < begin + what.seconds:
