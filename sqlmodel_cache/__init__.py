@@ -10,8 +10,9 @@ from sqlmodel_cache.errors import (
     UnsupportedError,
 )
 from sqlmodel_cache.orm.model.policy import CachedModel, cached
-from sqlmodel_cache.orm.reads.finding import aget_by, awarm, get_by, warm
+from sqlmodel_cache.orm.reads.finding import aget_by, get_by
 from sqlmodel_cache.orm.reads.many import aget_many, get_many
+from sqlmodel_cache.orm.reads.warming import awarm, warm
 from sqlmodel_cache.orm.sessions import cached_sessionmaker
 from sqlmodel_cache.stats import ModelStats, Stats
 

@@ -58,7 +58,8 @@ def wrong_calls(session: Session) -> None:
     get_many("session", Row, [1])  # type: ignore[arg-type]
     get_by("session", Row, id=1)  # type: ignore[arg-type]
     get_by(session, Row, 1)  # type: ignore[call-arg]
-    warm(session, Row, 1)  # type: ignore[arg-type]
+    warm(session, Row, 1)  # type: ignore[call-overload]
+    warm(session, Row)  # type: ignore[call-overload]
     CacheConfig(unique="email")  # type: ignore[arg-type]
     cached_sessionmaker(Session)  # type: ignore[type-var]
     session.get_one(Row, 1).nonsense  # type: ignore[attr-defined]  # noqa: B018

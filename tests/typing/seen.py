@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Any, assert_type
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from sqlalchemy.orm import Session, sessionmaker
 from sqlmodel import Field, SQLModel
@@ -86,6 +87,7 @@ async def async_sessions_return_what_they_return(session: AsyncSession) -> None:
     assert_type(await aget_many(session, Mixed, [1, 2]), list[Mixed | None])
     assert_type(await aget_by(session, Mixed, id=1), Mixed | None)
     assert_type(await awarm(session, Mixed, [1, 2]), int)
+    assert_type(await awarm(session, select(Mixed)), int)
 
 
 def get_many_returns_a_list(session: Session) -> None:
@@ -98,6 +100,7 @@ def by_unique_key(session: Session) -> None:
     """Try get_by and warm."""
     assert_type(get_by(session, Mixed, id=1), Mixed | None)
     assert_type(warm(session, Mixed, range(5)), int)
+    assert_type(warm(session, select(Mixed)), int)
     CacheConfig(unique=("email", ("org_id", "slug")))
 
 

@@ -1,4 +1,4 @@
-"""`get_by`: one row by a unique key. `warm`: rows read for those who come after."""
+"""`get_by`: one row by a unique key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, check_configured
-from sqlmodel_cache.orm.reads.many import check_async, check_sync, fetch, listed
+from sqlmodel_cache.orm.reads.many import check_async, check_sync
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncSession
@@ -48,26 +48,6 @@ async def aget_by(session: AsyncSession, model: type[T], /, **values: Any) -> T 
     """Like `get_by`, for an `AsyncSession`."""
     check_async("aget_by", session)
     return await session.run_sync(lambda plain: get_by(plain, model, **values))
-
-
-def warm(session: Session, model: type[Any], keys: Iterable[Any]) -> int:
-    """Have the rows with these primary keys in the cache; return how many were stored for it.
-
-    Reads as `get_many` does: one round trip for those that are there, one query for the others.
-    Rows that the session holds already are left alone; so give it a session of its own. Raises
-    as `get_many` does, and ConfigurationError for a model that is not cached.
-    """
-    check_sync("warm", session)
-    plan = plan_of(model)
-    if plan is None:
-        raise ConfigurationError(f"warm({model.__name__}): the model is not cached")
-    return fetch(session, model, keys)[1]
-
-
-async def awarm(session: AsyncSession, model: type[Any], keys: Iterable[Any]) -> int:
-    """Like `warm`, for an `AsyncSession`."""
-    check_async("awarm", session)
-    return await session.run_sync(warm, model, listed(model, keys))
 
 
 def _check_names(plan: Plan, names: Iterable[str]) -> None:
