@@ -136,12 +136,18 @@ def test_wrong_calls(make_world: Callable[..., World]) -> None:
             warmed(world, Note, [1])
         with pytest.raises(ConfigurationError, match="Hero: a key does not have the form"):
             warmed(world, Hero, [(1, 2)])
-        for what in (select(Hero, Note), select(col(Hero.name)), select(aliased(Hero)), "Hero"):
+        for what in (
+            (select(Hero, Note),),
+            (select(col(Hero.name)),),
+            (select(aliased(Hero)),),
+            ("Hero", [1]),
+            (select(Hero), [1]),
+        ):
             with pytest.raises(ConfigurationError, match=r"give it a model and keys, or a select"):
-                warmed(world, what)
+                warmed(world, *what)
         with pytest.raises(ConfigurationError, match=r"Note\): the model is not cached"):
             warmed(world, select(Note))
-        with pytest.raises(ConfigurationError, match=r"give it a model and keys, or a select"):
+        with pytest.raises(ConfigurationError, match="Hero: NoneType is no list of primary keys"):
             warmed(world, Hero)
         SQLModelCache.reset()
         with pytest.raises(ConfigurationError, match="not configured"):

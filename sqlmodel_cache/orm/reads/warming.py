@@ -27,7 +27,7 @@ def warm(session: Session, model: Select[Any]) -> int: ...
 def warm(session: Session, model: type[Any], keys: Iterable[Any]) -> int: ...
 
 
-def warm(session: Session, model: Any, keys: Iterable[Any] | None = None) -> int:
+def warm(session: Session, model: Any, keys: Any = None) -> int:
     """Have rows in the cache; return how many were stored for it.
 
     `warm(session, Hero, [1, 2])` takes primary keys, each as `session.get()` takes it;
@@ -45,10 +45,10 @@ def warm(session: Session, model: Any, keys: Iterable[Any] | None = None) -> int
     check_sync("warm", session)
     # Nobody can tell that such a session was rolled back.
     end = _nothing if session.in_transaction() or session.identity_map else session.rollback
-    if keys is not None:
+    if isinstance(model, type):
         _check_cached(model)
         return _store(session, model, listed(model, keys), end)
-    mapper = _selected(model)
+    mapper = _selected(model, keys)
     _check_cached(mapper.class_)
     found = _keys_of(session, model, mapper)
     end()
@@ -63,15 +63,15 @@ async def awarm(session: AsyncSession, model: Select[Any]) -> int: ...
 async def awarm(session: AsyncSession, model: type[Any], keys: Iterable[Any]) -> int: ...
 
 
-async def awarm(session: AsyncSession, model: Any, keys: Iterable[Any] | None = None) -> int:
+async def awarm(session: AsyncSession, model: Any, keys: Any = None) -> int:
     """Like `warm`, for an `AsyncSession`."""
     check_async("awarm", session)
     warm_it: Callable[..., int] = warm
     return await session.run_sync(warm_it, model, keys)
 
 
-def _selected(statement: Any) -> Mapper[Any]:
-    if isinstance(statement, Select):
+def _selected(statement: Any, keys: object) -> Mapper[Any]:
+    if isinstance(statement, Select) and keys is None:
         described = statement.column_descriptions
         entity = described[0].get("entity")
         if len(described) == 1 and described[0]["expr"] is entity and isinstance(entity, type):
