@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlmodel_cache.protocol.ops import Fence, Release
-from sqlmodel_cache.protocol.read import Steps, new_token
+from sqlmodel_cache.protocol.read import new_token
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from sqlmodel_cache.keys import Entry, Shard
 
 
@@ -40,12 +42,12 @@ class Publication:
     duration: int = 60_000  # milliseconds, longer than the longest COMMIT
     writer: str = field(default_factory=new_token)
 
-    def fence(self) -> Steps[None]:
+    def fence(self) -> Generator[Fence, Any, None]:
         """Before COMMIT."""
         if self.strict:
             yield Fence(self.writer, self.entries, self.shards, self.duration)
 
-    def settle(self, outcome: Outcome) -> Steps[None]:
+    def settle(self, outcome: Outcome) -> Generator[Fence | Release, Any, None]:
         """After COMMIT, whatever became of it."""
         if outcome is Outcome.AMBIGUOUS and self.strict:
             yield Fence(self.writer, self.entries, self.shards, self.duration)

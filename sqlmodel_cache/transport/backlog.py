@@ -1,5 +1,6 @@
 """Invalidations that the store did not take, kept until it does.
 
+What waits is a release, or of a COMMIT that nobody knows the outcome of, a fence: it may land yet.
 Bounded: past `LIMIT` rows their names are given up for the epochs of their shards, of which
 there are few. A daemon thread (a task, for an async-only store) retries while there is anything
 to do and is gone afterwards. Until then this process does not believe what the store says of
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import logger
-from sqlmodel_cache.protocol.ops import Release
+from sqlmodel_cache.protocol.ops import Fence, Release
 from sqlmodel_cache.protocol.read import Steps, new_token
 from sqlmodel_cache.transport.drive import adrive, drive
 from sqlmodel_cache.transport.forks import tell_of_forks
@@ -40,7 +41,7 @@ class Backlog:
         self._stores = stores
         self._on_lost = on_lost
         self._lock = threading.Lock()
-        self.releases: list[Release] = []
+        self.waiting: list[Fence | Release] = []
         self._entries: set[Entry] = set()
         self._shards: set[Shard] = set()
         self._failed_at = 0.0
@@ -60,19 +61,19 @@ class Backlog:
 
         Without this every commit of an outage would wait for a time-out of its own.
         """
-        return bool(self.releases) and clock.real() - self._failed_at < REFUSAL
+        return bool(self.waiting) and clock.real() - self._failed_at < REFUSAL
 
-    def add(self, release: Release, *, tried: bool) -> None:
-        """Keep a release that failed, and see to it that it is tried again.
+    def add(self, op: Fence | Release, *, tried: bool) -> None:
+        """Keep what failed, and see to it that it is tried again.
 
         `tried`: the store was really asked just now.
         """
         with self._lock:
             if tried:
                 self._failed_at = clock.real()
-            self.releases.append(release)
-            self._entries.update(release.entries)
-            self._shards.update(release.shards)
+            self.waiting.append(op)
+            self._entries.update(op.entries)
+            self._shards.update(op.shards)
             if len(self._entries) > LIMIT:
                 self._give_up_names()
             self._start()
@@ -121,23 +122,27 @@ class Backlog:
         logger.error("%d invalidations wait: whole models are dropped instead", len(self._entries))
         self._shards.update(entry.shard for entry in self._entries)
         self._entries.clear()
-        self.releases = [Release(new_token(), (), tuple(self._shards))]
+        shards = tuple(self._shards)
+        longest = max((op.duration for op in self.waiting if type(op) is Fence), default=0)
+        self.waiting = [
+            Fence(new_token(), (), shards, longest) if longest else Release(new_token(), (), shards)
+        ]
 
     def _drain(self) -> Steps[None]:
-        """Release everything; what was released is no longer held, even if a later one fails."""
+        """Send everything; what was taken is not sent again, even if a later one fails."""
         while True:
             with self._lock:
-                if not self.releases:
+                if not self.waiting:
                     self._forget()
                     return
-                release = self.releases[0]
-            yield release
+                op = self.waiting[0]
+            yield op
             with self._lock:
-                if self.releases and self.releases[0] is release:
-                    del self.releases[0]
+                if self.waiting and self.waiting[0] is op:
+                    del self.waiting[0]
 
     def _forget(self) -> None:
-        self.releases.clear()
+        self.waiting.clear()
         self._entries.clear()
         self._shards.clear()
 
@@ -185,7 +190,7 @@ class Backlog:
 
     def _finished(self) -> bool:
         with self._lock:
-            if self.releases:
+            if self.waiting:
                 return False
             self._worker = None
             return True

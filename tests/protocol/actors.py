@@ -62,11 +62,19 @@ def reader(verify: Verify) -> Script:
     return None
 
 
+def fence(publication: Publication) -> Script:
+    """Fence, or proceed without one."""
+    try:
+        yield from publication.fence()
+    except UnavailableError:
+        pass
+
+
 def writer(publications: tuple[Publication, ...]) -> Script:
     """Commit once per publication, as the hook around the DBAPI's commit does."""
     returned = 0  # for how many of them
     for publication in publications:
-        yield from publication.fence()
+        yield from fence(publication)
         outcome = yield Commit(returned)
         try:
             yield from publication.settle(outcome)
@@ -78,8 +86,8 @@ def writer(publications: tuple[Publication, ...]) -> Script:
 def forerunner(publication: Publication) -> Script:
     """Commit once, with a fence that was sent ahead and one that covers all."""
     returned = 0
-    yield from publication.fence()
-    yield from publication.fence()
+    yield from fence(publication)
+    yield from fence(publication)
     outcome = yield Commit(returned)
     try:
         yield from publication.settle(outcome)
@@ -91,7 +99,7 @@ def forerunner(publication: Publication) -> Script:
 def hurrier(publication: Publication) -> Script:
     """Commit once, and return to the caller before the Release is executed."""
     returned = 0
-    yield from publication.fence()
+    yield from fence(publication)
     outcome = yield Commit(returned)
     returned += 1
     try:

@@ -8,9 +8,9 @@ bound on steps or faults: the graph is finite, and all of it is visited.
 A violation is a readable value, or a hit, older than its floor:
 
 - S1: the last commit that has landed (for a hit: when its reader started). Excused is a commit
-  whose fence was evicted or ran out before it landed, until a Fence or Release of its writer is
-  executed again: the documented "eviction of a fence together with a writer's death" and "a
-  paused writer that outlives its fence".
+  whose fence was evicted or ran out before it landed, or could not be set, until a Fence or
+  Release of its writer is executed again: the documented "eviction of a fence together with a
+  writer's death", "a paused writer that outlives its fence" and `on_fence_failure="proceed"`.
 - S2: the last of these that has also returned to its caller.
 - S3: as S1, but only where no lease and no fence is left: whoever has not ended has crashed.
 

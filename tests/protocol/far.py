@@ -19,8 +19,8 @@ class Attempt(NamedTuple):
     """What became of one COMMIT.
 
     `version`: which commit it was; 0: it has not landed; -1: it never will. `ambiguous`: its
-    writer cannot know, and it may still land. `exposed`: it lost its fence before it landed, and
-    nothing has made up for that yet.
+    writer cannot know, and it may still land. `exposed`: it lost its fence before it landed, or
+    was sent without one, and nothing has made up for that yet.
     """
 
     version: int = 0
@@ -98,8 +98,12 @@ class Fars:
                 attempts = self._mended(far.attempts, node.op)
                 then = self._far(far.commits, self._moved(far, place, None), attempts)
                 yield FarMove(_label(node, node.op), node.op, then)
-                if "lose" in self._faults and isinstance(node.op, Release):
-                    lost = self._far(far.commits, self._moved(far, place, LOST), far.attempts)
+                if "lose" in self._faults:
+                    lost = self._far(
+                        far.commits,
+                        self._moved(far, place, LOST),
+                        self._unfenced(far.attempts, node.op),
+                    )
                     yield FarMove(f"{_label(node, node.op)} is lost", None, lost)
 
     def _commits(self, far: Far, place: int, node: Node, number: int) -> Iterator[FarMove]:
@@ -141,6 +145,16 @@ class Fars:
         assert isinstance(op, Fence | Release)
         return self._changed(
             attempts, lambda attempt: attempt._replace(exposed=False), frozenset((op.writer,))
+        )
+
+    def _unfenced(self, attempts: tuple[Attempt, ...], op: object) -> tuple[Attempt, ...]:
+        """Return the attempts after an operation was lost; without its fence one is exposed."""
+        if not isinstance(op, Fence):
+            return attempts
+        return self._changed(
+            attempts,
+            lambda one: one if one.version or one.ambiguous else one._replace(exposed=True),
+            frozenset((op.writer,)),
         )
 
     def _changed(

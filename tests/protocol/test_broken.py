@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.protocol.ops import Fence, Fill, Lease, Release, Reply
 from sqlmodel_cache.protocol.write import Outcome, Publication
 from tests.protocol.actors import ENTRY, Actor, bulk, reading, row, writing
@@ -133,6 +134,16 @@ class ReleasesWhenInDoubt(Publication):
         yield Release(self.writer, self.entries, self.shards)
 
 
+class QueuesReleases(Publication):
+    """What the store did not take is tried again: of a COMMIT in doubt, too, as a Release."""
+
+    def settle(self, outcome: Outcome) -> Steps[None]:
+        try:
+            yield from super().settle(outcome)
+        except UnavailableError:
+            yield Release(self.writer, self.entries, self.shards)
+
+
 class World:
     """Some actors, and what can go wrong."""
 
@@ -199,6 +210,11 @@ BROKEN: Final[dict[str, tuple[type[Rules] | list[Actor], World, str]]] = {
     "a release when the outcome is ambiguous": (
         [writing(ReleasesWhenInDoubt((ENTRY,), (), writer="w0"))],
         World(row("w0"), faults="ambiguous"),
+        "S1 S3",
+    ),
+    "a release in the queue when the outcome is ambiguous": (
+        [writing(QueuesReleases((ENTRY,), (), writer="w0"))],
+        World(row("w0"), faults="ambiguous lose"),
         "S1 S3",
     ),
     "the epoch deleted only before": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +11,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from sqlmodel_cache import SQLModelCache, _state, cached_sessionmaker, clock
 from sqlmodel_cache.keys import KeySpace
-from sqlmodel_cache.protocol.ops import Fence, Release
+from sqlmodel_cache.protocol.ops import Fence, Fenced, Lease, Release
 from sqlmodel_cache.transport import backlog as backlogs
 from sqlmodel_cache.transport.backlog import Backlog
 from sqlmodel_cache.transport.stores import open_stores
@@ -130,23 +131,48 @@ def test_reset_publishes_what_waits(world, store):
     assert cache.tally.snapshot("closed", 0).lost == 0
 
 
-def test_overflow_becomes_whole_models(monkeypatch):
+def test_a_commit_in_doubt_waits_as_a_fence(world, store, on_commit):
+    """The COMMIT may still land: a release would let a reader store what was there before."""
+
+    def lose(commit):
+        store.away(Fence, Release)
+        raise TimeoutError("no reply to COMMIT")
+
+    with Session(world.engine) as session:
+        session.get(world.Team, 1).name = "perhaps"
+        session.flush()
+        on_commit(lose)
+        with pytest.raises(TimeoutError):
+            session.commit()
+        on_commit(None)
+    store.back()
+    store.asked.clear()
+    assert drained()
+    assert [op for op in store.names() if op != "Get"] == ["Fence"]
+    assert read(world) == "old"
+    assert "Fill" not in store.names()
+
+
+@pytest.mark.parametrize("waiting", [Release("w", (), ()), Fence("w", (), (), 60_000)], ids=repr)
+def test_overflow_becomes_whole_models(monkeypatch, waiting):
     """Past its limit the backlog gives up rows for their shards, of which there are few."""
     monkeypatch.setattr(backlogs, "LIMIT", 10)
     lost = []
     store = ScriptedTransport()
-    store.on = lambda op: fail(op, (Release,))
+    store.on = lambda op: fail(op, (Fence, Release))
     backlog = Backlog(open_stores(store), lost.append)
     space = KeySpace("p", "n", "team")
     entries = [space.entry(f"i{number}") for number in range(100)]
     for entry in entries:
-        backlog.add(Release("w", (entry,), ()), tried=True)
+        backlog.add(replace(waiting, entries=(entry,)), tried=True)
     assert len(backlog) <= len(space.shards) + 10
     assert all(backlog.holds(entry) for entry in entries)
     store.on = lambda op: None
     backlog.close()
     assert lost == []
     assert len(backlog) == 0
+    fenced = {type(store.perform(Lease(e, "t", bytes(12), None, 1))) is Fenced for e in entries}
+    assert fenced == {type(waiting) is Fence}
 
 
 def test_nothing_is_started_without_need():

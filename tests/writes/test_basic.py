@@ -77,6 +77,23 @@ def test_a_commit_deletes_once_afterwards(world, store):
     assert names(world) == ["new", "old", "old"]
 
 
+def test_a_commit_in_doubt_deletes_too(world, store, on_commit):
+    """It may have taken place, and such a store has no fences."""
+
+    def lose_reply(commit):
+        commit()
+        raise TimeoutError
+
+    with Session(world.engine) as session:
+        session.get(world.Team, 1).name = "new"
+        session.flush()
+        on_commit(lose_reply)
+        with pytest.raises(TimeoutError):
+            session.commit()
+        on_commit(None)
+    assert names(world) == ["new", "old", "old"]
+
+
 def test_bulk_update_selects_what_it_will_change(world, store):
     """The affected keys are asked for before the statement; others stay cached."""
     table = world.Team.__table__

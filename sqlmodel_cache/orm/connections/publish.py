@@ -17,7 +17,6 @@ from sqlmodel_cache.orm import bridge
 from sqlmodel_cache.orm.model.tables import Root, table_map
 from sqlmodel_cache.orm.queries.old import resolved
 from sqlmodel_cache.orm.queries.stamps import is_stamp, queries_of
-from sqlmodel_cache.protocol.ops import Release
 from sqlmodel_cache.protocol.write import Outcome, Publication
 from sqlmodel_cache.transport.drive import ask
 
@@ -102,11 +101,10 @@ class Publishing:
             return
         if outcome is Outcome.REFUSED:
             return  # nothing changed; the fence runs out by itself
-        published = self.publication
-        release = Release(published.writer, published.entries, published.shards)
-        possible = self.cache.stores.full or not published.shards
+        possible = self.cache.stores.full or not self.publication.shards
         if possible and bridge.reachable(self.cache.stores):
-            self.cache.backlog.add(release, tried=self.tried)
+            (waiting,) = self.publication.settle(outcome)
+            self.cache.backlog.add(waiting, tried=self.tried)
         else:
             self.cache.lose(dict(self.counts), "the transport cannot do it, or not from here")
 
@@ -216,9 +214,8 @@ def _publishing(
         if not ahead:
             cache.lose(counts, "the namespace of this connection's database is not known")
         return None
-    publication = Publication(
-        tuple(entries), tuple(shards), strict=cache.config.consistency == "strict"
-    )
+    strict = cache.config.consistency == "strict" and cache.stores.full
+    publication = Publication(tuple(entries), tuple(shards), strict=strict)
     return Publishing(cache, publication, tuple(counts.items()))
 
 

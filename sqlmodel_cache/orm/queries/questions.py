@@ -121,7 +121,7 @@ class Question:
             keyspace = cache.keyspace(namespace, need.root.table, hidden=need.root.hash_keys)
             found += [keyspace.entry(schema + each) for each in need.stamps(values, codecs)]
         backlog = cache.backlog
-        if backlog.releases and any(map(backlog.holds, found)):
+        if backlog.waiting and any(map(backlog.holds, found)):
             return Bypass.QUEUED
         root = self.needs[0].root
         own = cache.keyspace(namespace, root.table, hidden=root.hash_keys)

@@ -93,7 +93,7 @@ class Scope(msgspec.Struct, frozen=True):
                 return Bypass.TOUCHED
         entry = self.reader.keyspace.entry(text)
         backlog = self.cache.backlog
-        return Bypass.QUEUED if backlog.releases and backlog.holds(entry) else entry
+        return Bypass.QUEUED if backlog.waiting and backlog.holds(entry) else entry
 
     def look(self, entry: Entry) -> Steps[object]:
         """Look one entry up for a snapshot; see `snapshots.look`."""
