@@ -44,7 +44,7 @@ class Violation(AssertionError):
 class Setup:
     """One kind of transaction.
 
-    `begin`: how SQLite's transactions are begun, None to leave it to the driver.
+    `begin`: the text by which its transactions are begun, None to leave it to the driver.
     `hits`: with `configure(snapshot_hits=True)`.
     """
 
@@ -65,9 +65,20 @@ SETUPS: Final = (
     Setup("PostgreSQL REPEATABLE READ", "postgresql", _level("REPEATABLE READ")),
     Setup("PostgreSQL SERIALIZABLE", "postgresql", _level("SERIALIZABLE")),
     Setup("PostgreSQL AUTOCOMMIT", "postgresql", _level("AUTOCOMMIT")),
+    Setup(
+        "PostgreSQL, BEGIN ISOLATION LEVEL REPEATABLE READ",
+        "postgresql",
+        begin="BEGIN ISOLATION LEVEL REPEATABLE READ",
+    ),
     Setup("MariaDB READ UNCOMMITTED", "mariadb", _level("READ UNCOMMITTED")),
     Setup("MariaDB READ COMMITTED", "mariadb", _level("READ COMMITTED")),
     Setup("MariaDB REPEATABLE READ", "mariadb", _level("REPEATABLE READ")),
+    Setup(
+        "MariaDB AUTOCOMMIT, START TRANSACTION",
+        "mariadb",
+        _level("AUTOCOMMIT"),
+        begin="START TRANSACTION",
+    ),
     Setup("SQLite rollback journal, legacy driver", "sqlite", journal="DELETE"),
     Setup("SQLite rollback journal, BEGIN", "sqlite", journal="DELETE", begin="BEGIN"),
     Setup("SQLite WAL, legacy driver", "sqlite", journal="WAL"),
@@ -230,7 +241,8 @@ def opened(setup: Setup, url: str | None, folder: Path) -> Iterator[Place]:
     if setup.journal is not None:
         event.listen(outside, "connect", _journal(setup.journal))
     if setup.begin is not None:
-        event.listen(engine, "connect", _leave_it_to_us)
+        if setup.server == "sqlite":
+            event.listen(engine, "connect", _leave_it_to_us)
         event.listen(engine, "begin", _begin(setup.begin))
     try:
         Base.metadata.drop_all(outside)

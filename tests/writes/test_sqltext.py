@@ -133,6 +133,8 @@ def test_anything(text):
         ("DETACH other", Effect.SETTINGS),
         ("PRAGMA main.read_uncommitted = 1", Effect.SETTINGS),
         ("ALTER SESSION SET CURRENT_SCHEMA = other", Effect.SETTINGS | Effect.ANYTHING),
+        ("BEGIN ISOLATION LEVEL REPEATABLE READ", Effect.ISOLATION),
+        ("start transaction read only, isolation level serializable", Effect.ISOLATION),
         ("COMMIT", Effect.COMMIT),
         ("end", Effect.COMMIT),
     ],

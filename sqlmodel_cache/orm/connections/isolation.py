@@ -31,11 +31,28 @@ def level_of(bind: Any, connection: Connection | None) -> str | None:
     options = (connection if connection is not None else bind).get_execution_options()
     dialect = bind.dialect
     level = options.get("isolation_level") or _sqlalchemy.on_connect_isolation_level(dialect)
-    if level is None:
-        level = getattr(dialect, "default_isolation_level", None)
+    return _named(level or _default_of(dialect))
+
+
+def _default_of(dialect: Any) -> Any:
+    level = getattr(dialect, "default_isolation_level", None)
     if level is None and dialect.name in _READ_COMMITTED_BY_DEFAULT:
-        level = "READ COMMITTED"
+        return "READ COMMITTED"
+    return level
+
+
+def _named(level: Any) -> str | None:
     return None if level is None else str(level).upper().replace("_", " ")
+
+
+def has_another_level(connection: Connection) -> bool:
+    """Tell whether a transaction that a text begins may not have the level that SQLAlchemy says.
+
+    Where each statement commits itself, it has the database's own.
+    """
+    if connection.dialect.name == "sqlite" or not commits_itself(connection):
+        return False
+    return _named(_default_of(connection.dialect)) not in _CURRENT
 
 
 def blocks(bind: Any, connection: Connection | None) -> Bypass | None:

@@ -16,6 +16,7 @@ from sqlalchemy.sql.visitors import iterate
 
 from sqlmodel_cache.events import logger
 from sqlmodel_cache.orm.connections.autocommit import fence_now, settle_statement
+from sqlmodel_cache.orm.connections.isolation import has_another_level
 from sqlmodel_cache.orm.connections.ledger import ledger_of, open_ledger
 from sqlmodel_cache.orm.connections.transactions import open_for_write, wrap_dialect
 from sqlmodel_cache.orm.model.tables import table_map
@@ -64,6 +65,8 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
     if (opens := brackets(statement, dialect)) is not None:
         wrap_dialect(connection.dialect)
         open_ledger(connection).opened = opens
+        if opens and has_another_level(connection):
+            effect |= Effect.ISOLATION
     if _shadows_a_model(statement, dialect):
         effect |= Effect.SETTINGS
     if effect is Effect.NOTHING and whole is None:
