@@ -160,6 +160,30 @@ def dirty_fill(place: Place) -> None:
     _same(place.read(), "heads")
 
 
+def dirty_meanwhile(place: Place) -> None:
+    """Look up a row that somebody writes before its SELECT, who rolls back as it arrives."""
+    with Session(place.outside) as writer, Session(place.engine) as session:
+        coin = writer.get_one(Coin, 1, execution_options={"cache": False})
+
+        def write(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+            if "FROM isolation_coin" in statement and coin.side == "heads":
+                coin.side = "tails"
+                writer.flush()
+
+        def roll_back(*_: Any) -> None:
+            writer.rollback()
+
+        event.listen(place.engine, "before_cursor_execute", write)
+        event.listen(Coin, "load", roll_back)
+        try:
+            session.get_one(Coin, 1)
+        finally:
+            event.remove(Coin, "load", roll_back)
+            event.remove(place.engine, "before_cursor_execute", write)
+    place.check()
+    _same(place.read(), "heads")
+
+
 def hit_newer_than_snapshot(place: Place) -> None:
     """Look up a row that somebody stored after the transaction's first statement."""
     with Session(place.engine) as session:
@@ -214,6 +238,7 @@ def lost_rollback(place: Place) -> None:
 INTERLEAVINGS: Final[tuple[Callable[[Place], None], ...]] = (
     old_snapshot_fill,
     dirty_fill,
+    dirty_meanwhile,
     hit_newer_than_snapshot,
     fill_after_own_write,
     read_own_write,

@@ -35,6 +35,7 @@ LOCKED_OUT = {
     ("SQLite rollback journal, BEGIN", "hit newer than snapshot"),
     ("SQLite WAL, BEGIN IMMEDIATE", "old snapshot fill"),
     ("SQLite WAL, BEGIN IMMEDIATE", "dirty fill"),
+    ("SQLite WAL, BEGIN IMMEDIATE", "dirty meanwhile"),
     ("SQLite WAL, BEGIN IMMEDIATE", "hit newer than snapshot"),
 }
 
@@ -76,7 +77,7 @@ def _nothing_touched(patched: pytest.MonkeyPatch) -> None:
 
 
 def _fills_after_writes(patched: pytest.MonkeyPatch) -> None:
-    patched.setattr(decide.Scope, "may_fill", lambda scope: True)
+    patched.setattr(decide.Scope, "may_fill", lambda scope, since=None: True)
     _nothing_touched(patched)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from sqlmodel_cache import clock
 from sqlmodel_cache.protocol.frames import Frames
 from sqlmodel_cache.protocol.write import Outcome
 
@@ -40,6 +41,7 @@ class Ledger:
         opened: a text BEGIN is in force, so that AUTOCOMMIT does not commit each statement.
         translate: the schema_translate_map of the write that is being noted.
         publishing: a two-phase transaction is being committed, by statements that say so.
+        clean_since: a moment of `clock.real()` after the last of its transactions that wrote.
         begun_by: the savepoint that began the driver's transaction, whose release commits it.
         begun: who of `orm.snapshots` saw the first statement of this transaction; None: nobody.
         ended: the same of the last transaction that has ended.
@@ -51,6 +53,7 @@ class Ledger:
         "ahead",
         "begun",
         "begun_by",
+        "clean_since",
         "doubtful",
         "early",
         "ended",
@@ -77,6 +80,7 @@ class Ledger:
         self.ended: object = None
         self.snapshot_since: float | None = None
         self.begun_by: str | None = None
+        self.clean_since = float("-inf")
         self.translate: Mapping[Any, Any] | None = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
 
@@ -112,6 +116,8 @@ class Ledger:
 
     def end(self) -> None:
         """Forget what belonged to the transaction that just ended."""
+        if self.wrote:
+            self.clean_since = clock.real()
         self.frames.clear()
         self.namespaces.clear()
         self.doubtful.clear()

@@ -140,7 +140,7 @@ def find(
         if outcome.held is None:
             loaded = timed()
             return loaded
-        loaded = _fill(scope, counters, asked, outcome.held, timed, rows_of)
+        loaded = _fill(scope, counters, asked, outcome.held, timed, rows_of, begun)
         return loaded
     finally:
         counters.miss(begun, timed.seconds)
@@ -153,6 +153,7 @@ def _fill(
     held: read.Held,
     load: Callable[[], T],
     rows_of: Callable[[T], Sequence[Sequence[Any]] | None],
+    begun: float,
 ) -> T:
     reader = copy(scope.reader)
     reader.counters = counters
@@ -164,7 +165,7 @@ def _fill(
             settle(own, held, None)
             raise
         rows = rows_of(result)
-        settle(own, held, None if rows is None else asked.encode(rows))
+        settle(own, held, None if rows is None else asked.encode(rows), begun, False)
         return result
 
 

@@ -107,8 +107,11 @@ class Scope(msgspec.Struct, frozen=True):
         assert self.cache.store_clock is not None
         return snapshots.look_at_all(self.cache.store_clock, self.reader, self.began, entries)
 
-    def may_fill(self) -> bool:
-        """Tell whether what was just read is what everybody else would read."""
+    def may_fill(self, since: float | None = None) -> bool:
+        """Tell whether what was just read is what everybody else would read.
+
+        Of sessions that share a connection one may have written after `since`, and rolled back.
+        """
         connection = _sqlalchemy.connection_of(self.session, self.bind)
         if connection is None or is_half_read(connection):  # also one of a former checkout
             return False
@@ -121,6 +124,8 @@ class Scope(msgspec.Struct, frozen=True):
         ledger = ledger_of(connection)
         if ledger is None:
             return True
+        if since is not None and ledger.clean_since >= since:
+            return False
         changed = ledger.isolation_changed or ledger.settings or ledger.local_settings
         return not (ledger.wrote or changed)
 

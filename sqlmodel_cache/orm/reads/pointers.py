@@ -162,7 +162,7 @@ def look_up_unique(
         if outcome.held is None:
             result: Result[Any] = timed()
             return result
-        return _learn(scope, pointers, outcome.held, text, timed)
+        return _learn(scope, pointers, outcome.held, text, timed, begun)
     finally:
         counters.miss(begun, timed.seconds)
 
@@ -173,7 +173,7 @@ def _steps(scope: Scope, entry: Entry, pointers: Pointers) -> read.Steps[read.Hi
 
 
 def _learn(
-    scope: Scope, pointers: Pointers, held: read.Held, text: str, load: _Load
+    scope: Scope, pointers: Pointers, held: read.Held, text: str, load: _Load, begun: float
 ) -> Result[Any]:
     """Return what `load` loads, and store whose value it is."""
     with scope.cache.flights.leading(held.entry.value):
@@ -183,7 +183,8 @@ def _learn(
             settle(scope, held, None)
             raise
         instances = _sqlalchemy.prebuffered_instances(scope.session, result)
-        settle(scope, held, None if instances is None else pointers.row_of(instances, text))
+        row = None if instances is None else pointers.row_of(instances, text)
+        settle(scope, held, row, begun, False)
         return result
 
 
@@ -245,4 +246,4 @@ def _correct(
     except UnavailableError:
         return
     if isinstance(outcome, read.Miss) and outcome.held is not None:
-        settle(scope, outcome.held, row)
+        settle(scope, outcome.held, row, clock.real(), False)  # it is a hint

@@ -20,16 +20,18 @@ PATIENCE: Final = read.Patience()
 NO_SUCH_ROW: Final = Row(b"", NEGATIVE, bytes(8))
 
 
-def settle(scope: Scope, held: read.Held, row: Row | None, since: float | None = None) -> bool:
+def settle(
+    scope: Scope, held: read.Held, row: Row | None, since: float = 0.0, dated: bool = True
+) -> bool:
     """Fill a lease with `row`, or give it back if there is nothing to store. Never raises.
 
-    `since` is a moment of `clock.real()` before the lease was asked for; without it the entry is
-    not dated, nor served after its time. Returns whether it was stored.
+    `since` is a moment of `clock.real()` before the lease was asked for. What is not `dated` is
+    not served after its time either. Returns whether it was stored.
     """
     counters = scope.reader.counters
     begun = clock.real()
     try:
-        sealed = None if row is None else _seal(scope, held, row, since)
+        sealed = None if row is None else _seal(scope, held, row, since, dated)
         if sealed is None:
             bridge.run(scope.cache.stores, read.abandon(held))
         elif bridge.run(scope.cache.stores, read.fill(held, *sealed)):
@@ -42,7 +44,9 @@ def settle(scope: Scope, held: read.Held, row: Row | None, since: float | None =
     return False
 
 
-def _seal(scope: Scope, held: read.Held, row: Row, since: float | None) -> tuple[bytes, int] | None:
+def _seal(
+    scope: Scope, held: read.Held, row: Row, since: float, dated: bool
+) -> tuple[bytes, int] | None:
     """Return (envelope, milliseconds to live), None if this row must not be stored."""
     config = scope.reader.plan.config
     ttl = scope.ttl
@@ -54,11 +58,11 @@ def _seal(scope: Scope, held: read.Held, row: Row, since: float | None) -> tuple
         knows = scope.reader.pk.safe_in_sql and plan.mapper is plan.root and scope.shard is None
         ttl = config.negative_ttl or 0 if knows else 0
     ttl = min(ttl, scope.cache.max_ttl)
-    if ttl == 0 or not scope.may_fill():
+    if ttl == 0 or not scope.may_fill(since):
         return None
     life = ttl * 1000
     stale = 0
-    if config.stale_ttl and since is not None and row is not NO_SUCH_ROW:
+    if config.stale_ttl and dated and row is not NO_SUCH_ROW:
         stale = min(config.stale_ttl, scope.cache.max_ttl - ttl)
     if config.jitter:
         life = max(1, round(life * (1 - config.jitter * random.random())))
@@ -66,7 +70,7 @@ def _seal(scope: Scope, held: read.Held, row: Row, since: float | None) -> tuple
     if scope.reader.pack is not None:
         payload, packed = scope.reader.pack(payload)
         flags |= packed
-    if held.at is not None and since is not None and not clock.frozen():
+    if held.at is not None and dated and not clock.frozen():
         stored_at, flags = read_by(held.at, clock.real() - since) / 1e6, flags | DATED
     try:
         value = seal(
