@@ -1,7 +1,8 @@
 """A server as a child process of our own, which a test may stop, pause or kill.
 
 The port is chosen once, so that a server which was killed comes back at the same URL, with its
-folder's content. The folder goes with `close()`; processes left at the interpreter's end go too.
+folder's content. The folder goes with `close()`; processes left at the interpreter's end go too. If
+it is killed, a child of theirs ends them, which then sees a pipe from us end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import subprocess
 import tempfile
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from shutil import rmtree
 from typing import TYPE_CHECKING, ClassVar, Final, TypedDict
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 HOST: Final = "127.0.0.1"
 PATIENCE: Final = 30.0  # seconds, for a start or an orderly stop on a busy machine
+
+# A shell that becomes the server, and before that begins a child to watch over it. The child gets a
+# line when it may go, and the end of the pipe without one when nobody is left to send it.
+_WATCHED: Final = 'exec 3<&0 </dev/null; (read -r _line <&3 || kill -9 $$) & exec "$@" 3<&-'
 
 
 def free_port() -> int:
@@ -85,11 +91,13 @@ class ServerProcess:
     def start(self) -> Self:
         """Start the server and return when it answers."""
         assert not self.running, f"{self.name} is running already"
+        self.stop()  # it may have died by itself
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self.command(),
+                ("/bin/sh", "-c", _WATCHED, "sh", *self.command()),
+                bufsize=0,
                 cwd=self.folder,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,  # Ctrl-C in the terminal is for pytest
@@ -145,6 +153,15 @@ class ServerProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait(PATIENCE)
+        self._dismiss(self._process)
+        self._process = None
+
+    @staticmethod
+    def _dismiss(process: subprocess.Popen[bytes]) -> None:
+        """Have the one who watches go; the number of the process may soon be another's."""
+        assert process.stdin is not None
+        with suppress(BrokenPipeError), process.stdin as pipe:
+            pipe.write(b"\n")
 
     def __enter__(self) -> Self:
         return self.start()

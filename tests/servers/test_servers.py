@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from shutil import rmtree
 
 import psycopg
 import pytest
@@ -16,7 +18,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from tests.servers.browser import VARIABLE as CHROMIUM
 from tests.servers.browser import find_chromium
 from tests.servers.choice import SERVERS, AskedFor, Unavailable, given_url, wheels_only
-from tests.servers.cluster import start_node
+from tests.servers.cluster import start_node, until
 from tests.servers.databases import async_url, postgres_database
 from tests.servers.postgres import PostgresServer, libpq_url
 from tests.servers.redis_server import VARIABLE, RedisServer, any_binary, valkey_binary
@@ -126,6 +128,48 @@ def test_failed_start_names_the_reason():
     with pytest.raises(RuntimeError, match="no-such-option"):
         server.start()
     server.close()
+
+
+OF_ITS_OWN = """
+from tests.servers.redis_server import RedisServer
+server = RedisServer().start()
+print(server.url, server.folder, flush=True)
+server.pause() if {paused} else None
+input()
+"""
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_server_ends_with_those_who_started_it(paused):
+    """Tests that are killed can end nothing themselves; a server that stands still ends, too."""
+    program = [sys.executable, "-c", OF_ITS_OWN.format(paused=paused)]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tests:
+        url, folder = tests.stdout.readline().decode().split()
+        tests.kill()
+
+    def is_gone():
+        with redis.Redis.from_url(url, socket_timeout=0.1, retry=None) as client:
+            try:
+                client.ping()
+            except redis.TimeoutError:
+                return False
+            except redis.ConnectionError:
+                return True
+            return False
+
+    try:
+        until(is_gone)
+    finally:
+        rmtree(folder)
+
+
+def test_a_server_that_died_by_itself():
+    """Is started again like one that was stopped."""
+    with RedisServer() as server, server.client() as client:
+        client.shutdown(nosave=True)
+        until(lambda: not server.running)
+        with server.start().client() as fresh:
+            assert fresh.ping()
 
 
 def test_valkey_from_wheel():
