@@ -214,6 +214,27 @@ def test_inspect_a_hidden_key(
     assert "a@b" not in found["key"]
 
 
+def test_purge_of_hidden_keys(
+    alone: Callable[..., subprocess.CompletedProcess[str]],
+    engine: Engine,
+    redis_url: str,
+    key_prefix: str,
+) -> None:
+    """With another secret all rows go, and nobody takes it for one of the deployment's."""
+    name = "tests.operating.hidden:Subscriber"
+    ours = {"SQLMODEL_CACHE_KEY_SECRET": "that of the application"}
+    others = {"SQLMODEL_CACHE_KEY_SECRET": "that of somebody else"}
+    with engine.begin() as connection:
+        connection.execute(text("CREATE TABLE operate_subscriber (email VARCHAR PRIMARY KEY)"))
+        connection.execute(text("INSERT INTO operate_subscriber VALUES ('a@b.example')"))
+    for keys, known in ((("a@b.example",), 1), ((), 0)):
+        assert alone("warm", name, **ours).returncode == 0
+        told = alone("purge", name, *keys, "--yes", "--json", **others)
+        assert json.loads(told.stdout)["removed"] == 1
+        with redis.Redis.from_url(redis_url) as client:
+            assert client.hlen(secrets_board(key_prefix)) == known
+
+
 def test_composite_keys(run: Callable[..., Result], engine: Engine) -> None:
     """As JSON lists."""
     with Session(engine) as session:

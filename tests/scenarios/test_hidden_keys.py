@@ -25,7 +25,7 @@ from sqlmodel_cache import (
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import local_channel, secrets_board
-from sqlmodel_cache.protocol.ops import Turn
+from sqlmodel_cache.protocol.ops import Switches, Turn
 from tests.scenarios.harness import WORLDS, World
 from tests.scenarios.models import Hero
 
@@ -190,11 +190,16 @@ def test_others_are_not_hidden(make: MakeWorld) -> None:
 # Another secret in another process
 
 
-def another_process_says(world: Any, *, on: bool = True) -> None:
-    """Have another process show its secret's fingerprint, and this one look."""
+def on_the_board(world: Any, op: type[Any], *said: Any) -> Any:
+    """Perform an operation on the board of fingerprints."""
     board = secrets_board(SQLModelCache.get_config().key_prefix)
     stores = _state.active.stores
-    getattr(stores.sync, "_store", stores.sync).perform(Turn(board, "f" * 16, on))
+    return getattr(stores.sync, "_store", stores.sync).perform(op(board, *said))
+
+
+def another_process_says(world: Any, *, on: bool = True) -> None:
+    """Have another process show its secret's fingerprint, and this one look."""
+    on_the_board(world, Turn, "f" * 16, on)
 
 
 @everywhere
@@ -227,6 +232,19 @@ def test_another_secret_is_noticed(
     assert "again" in caplog.text
     world.miss(world.Person, ANN)
     world.hit(world.Person, ANN)
+
+
+@everywhere
+def test_a_purge_of_rows_under_another_secret(make: MakeWorld, where: tuple[str, str, str]) -> None:
+    """All go: nobody here knows which rows of the other process are meant."""
+    world: Any = make(*where)
+    for person in (ANN, BOB):
+        world.warm(world.Person, person)
+    another_process_says(world)
+    purged = _run(world, SQLModelCache.purge, SQLModelCache.apurge, world.Person, BOB)
+    assert purged == 2
+    assert not [key for key in world.backing.values() if "hidden_person" in key]
+    assert "f" * 16 in on_the_board(world, Switches)
 
 
 @everywhere

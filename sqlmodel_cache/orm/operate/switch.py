@@ -136,11 +136,15 @@ class Switch:
         return known - {self._fingerprint}
 
     def forgetting_secrets(self) -> Steps[None]:
-        """Forget which secrets there are, but one's own: processes that have another say so."""
+        """Forget which secrets there are, but one's own: processes that have another say so.
+
+        Nor does one that hides no keys itself say which it would.
+        """
         known: frozenset[str] = yield Switches(self._secrets)
         for fingerprint in sorted(known - {self._fingerprint}):
             yield Turn(self._secrets, fingerprint, False)
-        yield from self.comparing()
+        if self._hides:
+            yield from self.comparing()
 
     def looking(self) -> Steps[frozenset[str]]:
         """Ask what is off and, if any are hidden, how keys are."""
