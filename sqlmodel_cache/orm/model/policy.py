@@ -188,3 +188,17 @@ def opted_in(cls: type) -> bool:
         if cls in _refused:
             return False
         raise
+
+
+def longest_local_ttls(named: Iterable[tuple[str, type]]) -> dict[str, int]:
+    """Return the longest `local_ttl` of classes by the names of their tables.
+
+    Two databases may each have a table of one name. Its rows have the same keys, so whoever writes
+    one tells those who keep copies of any.
+    """
+    longest: dict[str, int] = {}
+    for name, cls in named:
+        config = config_of(cls)
+        own = 0 if config is None else config.local_ttl or 0
+        longest[name] = max(own, longest.get(name, 0))
+    return longest

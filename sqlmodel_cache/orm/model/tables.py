@@ -20,7 +20,7 @@ from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.model.collections import Reach, reach_of
 from sqlmodel_cache.orm.model.conditions import Stamped, named_columns, stamped
 from sqlmodel_cache.orm.model.plan import Plan, root_of, unions
-from sqlmodel_cache.orm.model.policy import config_of, opted_in
+from sqlmodel_cache.orm.model.policy import config_of, longest_local_ttls, opted_in
 from sqlmodel_cache.orm.model.uniques import Unique, uniques_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Root:
     negative: bool  # some class of the hierarchy remembers rows that do not exist
     schemas: tuple[str | None, ...]  # those that its hierarchy's tables are declared in
     uniques: tuple[Unique, ...]  # by which rows of its hierarchy are looked up
-    local_ttl: int  # the longest that a class of its hierarchy has; 0: nobody keeps copies
+    local_ttl: int  # the longest that a class of a table of this name has; 0: nobody keeps copies
     hash_keys: bool  # its rows' keys are hidden
     cls: Callable[[], type | None]  # a weak reference; None for a table that is no class's
     # Its hierarchy's tables, if results of queries are cached: their writers send stamps.
@@ -81,6 +81,9 @@ class TableMap:
             table = root_of(mapper).local_table
             if isinstance(table, Table):
                 families.setdefault(table, []).append(mapper)
+        self._local_ttls = longest_local_ttls(
+            (table.fullname, mapper.class_) for table in families for mapper in families[table]
+        )
         for table, family in families.items():
             self._add(table, family, reach)
         for table in reach.associations:
@@ -199,7 +202,7 @@ class TableMap:
             any(config is not None and config.negative_ttl for config in configs),
             _schemas(family),
             _uniques(family),
-            max((config.local_ttl or 0 for config in configs if config is not None), default=0),
+            self._local_ttls[table.fullname],
             any(config is not None and config.hash_keys for config in configs),
             ref(root_mapper.class_),
             _stamped(family, reach),
@@ -224,7 +227,7 @@ class TableMap:
             negative=False,
             schemas=(table.schema,),
             uniques=(),
-            local_ttl=0,
+            local_ttl=self._local_ttls.get(table.fullname, 0),
             hash_keys=any(self._hides(key.column.table) for key in table.foreign_keys),
             cls=_no_class,
             stamped=(stamped(table, None, sure=sure),),
