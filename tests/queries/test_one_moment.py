@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from sqlalchemy import ForeignKey, MetaData, create_engine, delete, event, insert, select, update
@@ -216,6 +217,49 @@ def test_from_a_coroutine(engine: Any, kind: str) -> None:
         found = seen_at_each_step(engine, kind, [2], lambda: runner.run(reads()), reader=steps)
         runner.run(reader.dispose())
     assert _mixed(found) == []
+
+
+@pytest.mark.parametrize("kind", READS)
+@pytest.mark.parametrize("gone", [[2], [1, 2, 3]], ids=str)
+def test_each_is_announced_once(engine: Any, kind: str, gone: list[int]) -> None:
+    """As by one load, with the values that it keeps: what was loaded in vain is let go."""
+    told: WeakKeyDictionary[Any, list[Any]] = WeakKeyDictionary()
+
+    def on_load(account: Account, _context: Any) -> None:
+        told.setdefault(account, []).append(("load", account.version))
+
+    def on_refresh(account: Account, _context: Any, names: Any) -> None:
+        told.setdefault(account, []).append(("refresh", names))
+
+    def reads() -> list[int | None]:
+        with Session(engine) as session:
+            found = READS[kind](session)
+            assert [told[each] for each in found] == [[("load", each.version)] for each in found]
+            return [each.version for each in found]
+
+    event.listen(Account, "load", on_load)
+    event.listen(Account, "refresh", on_refresh)
+    try:
+        assert _mixed(seen_at_each_step(engine, kind, gone, reads)) == []
+    finally:
+        event.remove(Account, "load", on_load)
+        event.remove(Account, "refresh", on_refresh)
+
+
+@pytest.mark.parametrize("kind", READS)
+def test_a_listener_that_keeps_them(engine: Any, kind: str) -> None:
+    """What was loaded in vain stays in the session then, and gets the values of the rest."""
+    kept: list[Account] = []
+
+    def on_load(account: Account, _context: Any) -> None:
+        kept.append(account)
+
+    event.listen(Account, "load", on_load)
+    try:
+        assert _mixed(seen_at_each_step(engine, kind, [2], lambda: _read(engine, kind))) == []
+    finally:
+        event.remove(Account, "load", on_load)
+    assert kept
 
 
 def test_without_the_second_look_it_is_seen(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,6 +138,7 @@ def from_cache(
         said = {} if watching or not scope.cache.stores.full else seen.said(beside, without)
         found, filled, same = _load(scope, seen, missing, ask, said, begun)
         if not same or lacking(scope, hits) - without:
+            found = {}  # what nobody else has goes with it, and is loaded for the first time below
             unload(scope, wanted, before)
             if beside is not None:
                 raise Outdated
