@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 
 import pytest
-from sqlalchemy import create_engine, insert, text, update
+from sqlalchemy import create_engine, func, insert, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
@@ -306,12 +306,80 @@ def test_autocommit_fences_before_each_statement(world, team, store):
     with engine.connect() as connection:
         table = team.__table__
         connection.execute(update(table).where(table.c.id == 1).values(name="new"))
-        assert store.names() == ["Fence"]
+        assert store.names() == ["Fence", "Release"]
+        before = hits()
+        assert [read(world), read(world)] == ["new", "new"]
+        assert hits() == before + 1
+
+
+@pytest.mark.parametrize("statement", ["update", "text"])
+def test_autocommit_of_a_statement_that_outlives_its_fence(world, team, store, statement):
+    """What others stored meanwhile is forgotten when it is through, not with the next statement."""
+    engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def late(name):
+        store._locks.clear()
+        assert [read(world), read(world)] == ["old", "old"]
+        return name
+
+    told = text("UPDATE team SET name = late('new') WHERE id = 1")
+    table = team.__table__
+    if statement == "update":
+        told = update(table).where(table.c.id == 1).values(name=func.late("new"))
+    with engine.connect() as connection:
+        connection.connection.driver_connection.create_function("late", 1, late)
+        connection.execute(told)
         assert read(world) == "new"
-    assert "Release" in store.names()
-    before = hits()
-    assert [read(world), read(world)] == ["new", "new"]
-    assert hits() == before + 1
+
+
+class CommitsItself(sqlite3.Connection):
+    """What Python 3.12 makes of `connect_args={"autocommit": True}`."""
+
+    autocommit = True
+    isolation_level = ""
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **{**settings, "isolation_level": None})
+
+
+def test_autocommit_of_the_driver_alone(world, team, store, tmp_path):
+    """Nobody told SQLAlchemy: a statement is durable, and its rollback undoes nothing."""
+    engine = create_engine(
+        f"sqlite:///{tmp_path}/world.db", connect_args={"factory": CommitsItself}
+    )
+    with Session(engine) as session:
+        session.get(team, 1).name = "new"
+        session.flush()
+        assert read(world) == "new"
+        session.rollback()
+    assert read(world) == "new"
+    engine.dispose()
+
+
+def test_autocommit_of_a_new_primary_key(world, team, store):
+    """That there was no row of this key is forgotten with the statement, whatever comes after."""
+    with Session(world.engine) as session:
+        session.add(world.Ghost(id=1))
+        session.commit()
+        assert session.get(world.Ghost, 2) is None
+    engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with Session(engine) as session, Session(world.engine) as other:
+        session.get(world.Ghost, 1).id = 2
+        session.flush()
+        assert other.get(world.Ghost, 2) is not None
+        session.rollback()
+
+
+def test_autocommit_with_rows_to_come(world, team, store):
+    """SQLite commits a statement with RETURNING when its rows were read: the fence stands."""
+    engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        table = team.__table__
+        result = connection.execute(update(table).values(name="new").returning(table.c.id))
+        assert store.names() == ["Fence"]
+        assert [read(world), read(world)] == ["old", "old"]
+        assert result.scalars().all() == [1]
+    assert read(world) == "new"
 
 
 def test_shared_dbapi_connection_publishes_what_all_touched(world, store):

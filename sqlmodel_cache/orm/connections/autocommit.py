@@ -6,6 +6,8 @@ is one that commits whatever came before it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlmodel_cache.errors import FenceError
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 
 _ITSELF: Final = "_sqlmodel_cache_commits_itself"
+# Dialects whose drivers return from the execution of one statement, if it has no rows, when it is
+# through. Others may tell of a trigger's rows first.
+_THROUGH: Final = frozenset({"sqlite", "postgresql", "mysql", "mariadb"})
 
 
 def settle_statement(context: Any, ledger: Ledger) -> bool:
@@ -39,8 +44,11 @@ def settle_statement(context: Any, ledger: Ledger) -> bool:
     return itself
 
 
-def fence_now(connection: Connection, ledger: Ledger) -> None:
-    """Fence what was written so far; the next statement, or the transaction's end, releases it."""
+def fence_now(connection: Connection, ledger: Ledger, context: Any = None) -> None:
+    """Fence what was written so far; the next statement, or the transaction's end, releases it.
+
+    Or the end of the statement itself, if its `context` is given: it may outlive its fence.
+    """
     for one in publishings(ledger, connection.dialect):
         ledger.early.append(one)
         if not one.fence() and one.aborts:
@@ -48,3 +56,13 @@ def fence_now(connection: Connection, ledger: Ledger) -> None:
                 "the statement was not sent: its rows could not be fenced in the cache, and"
                 " on_fence_failure='abort' is set; retry it, or configure 'proceed'"
             )
+    if context is not None and connection.dialect.name in _THROUGH:
+        context.post_exec = partial(_post_exec, context, ledger, context.post_exec)
+
+
+def _post_exec(context: Any, ledger: Ledger, before: Callable[[], None]) -> None:
+    """Stand in for the context's own `post_exec`, or for what stands in for it."""
+    before()
+    vars(context).pop("post_exec", None)
+    if context.cursor.description is None:  # with rows to come it may not be durable yet
+        end_early(ledger)

@@ -145,7 +145,9 @@ def commits_itself(connection: Connection) -> bool:
         return True
     driver = driver_of(connection)
     if connection.dialect.name == "sqlite":
-        return driver.isolation_level is None and not driver.in_transaction
+        # Python 3.12 has an attribute for it: True, False, or -1 where `isolation_level` decides.
+        itself = getattr(driver, "autocommit", -1) is True or driver.isolation_level is None
+        return itself and not driver.in_transaction
     # Drivers can be told so without SQLAlchemy: `connect_args`, `SET autocommit = 1`.
     if connection.dialect.name == "postgresql":
         return getattr(driver, "autocommit", False) is True

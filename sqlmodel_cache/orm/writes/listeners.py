@@ -159,7 +159,8 @@ def _on_dml(compiled: Any, context: Any) -> None:
         root, dialect = hit.target.root, connection.dialect
         says = hit.returned is not None and not itself
         found = hit.existing is Existing.FOUND
-        if hit.existing is Existing.ANY or (found and not says) or (hit.rekeys and not from_orm):
+        unsure = hit.existing is Existing.ANY or (found and not says)
+        if unsure or (hit.rekeys and (itself or not from_orm)):
             ledger.frames.touch_table(root.table)
             continue
         schema = _schema(root, connection, ledger)
@@ -192,7 +193,7 @@ def _on_dml(compiled: Any, context: Any) -> None:
     if awaited:
         name_afterwards(context, ledger, awaited)
     if itself:
-        fence_now(connection, ledger)
+        fence_now(connection, ledger, context)
     else:
         fence_ahead(connection, ledger)
 

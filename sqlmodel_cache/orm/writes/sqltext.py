@@ -134,6 +134,12 @@ def _hole(quoted: re.Match[str]) -> str:
     return " " if quoted[0][:2] in ("--", "/*") else "''"
 
 
+def is_one_statement(text: str, dialect: str = "") -> bool:
+    """Tell whether `text` is a single statement, and none that runs others."""
+    parts = statements_in(text, dialect)
+    return len(parts) == 1 and is_plain(text, dialect) and _RUNS_TEXT.match(parts[0]) is None
+
+
 def effect_of(text: str, dialect: str = "") -> Effect:
     """Return what `text` can do, in a database of SQLAlchemy's `dialect` (any, if it is empty)."""
     return (_effect_of if len(text) <= LONG else _effect_of.__wrapped__)(text, dialect)

@@ -28,6 +28,7 @@ from sqlmodel_cache.orm.writes.sqltext import (
     brackets,
     commits_implicitly,
     headline,
+    is_one_statement,
     temporary_tables,
 )
 from sqlmodel_cache.orm.writes.statements import tables_dropped
@@ -61,6 +62,7 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
     if not context.isddl and len(statement) <= LONG and _only_reads(statement, dialect):
         return
     effect, whole = _judge(statement, compiled, context)
+    alone = context if is_one_statement(statement, dialect) else None
     durable = commits_implicitly(statement, dialect)
     if (opens := brackets(statement, dialect)) is not None:
         wrap_dialect(connection.dialect)
@@ -72,7 +74,7 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
     if effect is Effect.NOTHING and whole is None:
         known = ledger_of(connection) if durable else None
         if known is not None and known.wrote:
-            fence_now(connection, known)
+            fence_now(connection, known, alone)
         return
     wrap_dialect(connection.dialect)
     ledger = open_ledger(connection)
@@ -93,7 +95,7 @@ def on_text(statement: str, compiled: Any, context: Any) -> None:
         _warn_of_text(statement)
     _note_settings(ledger, effect)
     if Effect.COMMIT in effect or durable or itself:
-        fence_now(connection, ledger)
+        fence_now(connection, ledger, alone)
 
 
 @lru_cache(maxsize=512)
