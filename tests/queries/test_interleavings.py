@@ -13,11 +13,15 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session, aliased
 
 from sqlmodel_cache import SQLModelCache
-from sqlmodel_cache.orm.queries import answer, old, results
+from sqlmodel_cache.orm.queries import answer, old, results, stamps
+from sqlmodel_cache.protocol.ops import Fence, Release
 from sqlmodel_cache.transport import MemoryTransport, RedisSyncTransport
+from sqlmodel_cache.transport.backlog import Backlog
+from sqlmodel_cache.transport.breaker import Breaker
 from tests.queries import world
 from tests.queries.stage import Nodes, Stage
 from tests.servers.cluster import Cluster
+from tests.writes.scripted import ScriptedTransport
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -275,3 +279,31 @@ def test_unknown_old_values_are_stamped(engine: Any, monkeypatch: pytest.MonkeyP
     """Where no row is found in the cache, and nothing is said of it, moves are missed."""
     monkeypatch.setattr(old, "_granted", lambda *_: [])
     assert violations(engine, "move out", "count", rounds="write in read")
+
+
+def test_old_values_of_a_row_that_waits_are_unknown(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store could not be told of a commit: what it has of the row is older than that."""
+    world.empty(SCHEMA, engine)
+    store: Any = ScriptedTransport()
+    SQLModelCache.configure(store, namespace=uuid4().hex)
+    monkeypatch.setattr(Backlog, "_start", lambda _: None)
+    monkeypatch.setattr(Backlog, "speaks_for", lambda _: False)
+    monkeypatch.setattr(Breaker, "failed", lambda *_: None)
+    with Session(engine) as session:
+        session.get(Hero, 1)
+
+    def away(op: Any) -> None:
+        if isinstance(op, Fence | Release):
+            raise ConnectionError
+
+    for on, team in ((away, 2), (lambda op: None, 3)):
+        store.on = on
+        store.asked.clear()
+        with Session(engine) as session:
+            session.get(Hero, 1).team_id = team
+            session.commit()
+        (fence,) = [op for op in store.asked if isinstance(op, Fence)]
+        unknown = stamps.unknown("hero_0", "team_id") in {entry.pk for entry in fence.entries}
+        assert unknown is (team == 3)

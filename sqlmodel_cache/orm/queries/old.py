@@ -64,7 +64,9 @@ def _granted(
     if reader is not None:
         # No copies: they may lag behind.
         keyspace = cache.keyspace(namespace, root.table, hidden=root.hash_keys)
-        entries = {s + w.pk: keyspace.entry(s + w.pk) for s, w in wishes}
+        asked = {s + w.pk: keyspace.entry(s + w.pk) for s, w in wishes}
+        # Of what waits in the backlog the store may have what was before that.
+        entries = {key: one for key, one in asked.items() if not cache.backlog.holds(one)}
         try:
             replies = bridge.run(cache.stores, _get_all(tuple(entries.values())))
         except CacheError:
