@@ -23,7 +23,15 @@ from sqlalchemy import (
 from sqlalchemy.dialects.mysql import insert as mysql_insert
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, synonym
+from sqlalchemy.orm import (
+    DeclarativeBase,
+    Mapped,
+    Session,
+    mapped_column,
+    relationship,
+    selectinload,
+    synonym,
+)
 from sqlalchemy.orm.attributes import instance_state
 
 from sqlmodel_cache.orm import _fetching, _sqlalchemy, _strategies
@@ -313,6 +321,20 @@ def test_loading_a_relationship(related):
         _strategies.load_related(up, state, path, {})
         assert vars(one)["parent"].id == 2
         assert not session.dirty
+
+
+def test_the_select_of_an_eager_loader(related):
+    """It completes what the session holds, and goes on below by the options of the whole load."""
+    child, parent, engine = related
+    up, down = inspect(child).relationships.parent, inspect(parent).relationships.children
+    options = (selectinload(child.parent).selectinload(parent.children),)
+    path = _sqlalchemy.mapper_path(inspect(child))
+    with Session(engine) as session:
+        held = session.get(parent, 2)
+        assert down.key not in vars(held)
+        statement = _strategies.statement_below(path, up, options).where(parent.id == 2)
+        assert session.scalars(statement).unique().all() == [held]
+        assert [each.id for each in vars(held)[down.key]] == [1]
 
 
 def test_standing_around_lazy_loads(related):

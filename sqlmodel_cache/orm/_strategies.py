@@ -18,6 +18,7 @@ from sqlalchemy.orm import (
     RelationshipProperty,
     Session,
     attributes,
+    context,
     strategies,
 )
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
@@ -25,6 +26,7 @@ from sqlalchemy.orm.strategy_options import _AttributeStrategyLoad, _TokenStrate
 
 # 2.1 has the underscore.
 LazyLoader: Any = vars(strategies).get("_LazyLoader") or vars(strategies)["LazyLoader"]
+_CompileState: Any = vars(context).get("_ORMCompileState") or vars(context)["ORMCompileState"]
 
 _NOT_LOADED = (LoaderCallableStatus.ATTR_WAS_SET, LoaderCallableStatus.PASSIVE_NO_RESULT)
 _LOUD = PassiveFlag.PASSIVE_OFF | PassiveFlag.NO_RAISE
@@ -179,6 +181,15 @@ def list_statement(prop: RelationshipProperty[Any]) -> Any:
     if prop.secondary is not None:
         statement = statement.select_from(prop.mapper, prop.secondary)
     return statement.order_by(*loader._order_by) if loader._order_by else statement
+
+
+def statement_below(path: Any, prop: RelationshipProperty[Any], load_options: Any) -> Any:
+    """Return the SELECT of what `prop` leads to from `path`, with the options of the whole load."""
+    statement = select(prop.entity).options(*load_options)
+    statement._compile_options = _CompileState.default_compile_options + {
+        "_current_path": path[prop]
+    }
+    return statement
 
 
 class Wish(NamedTuple):

@@ -170,6 +170,31 @@ def test_b25_a_core_transaction(engine: Engine, prepared: bool) -> None:
     assert hit(engine, 2) == "heads"
 
 
+@pytest.mark.parametrize("ending", ["commit", "rollback", "recover"])
+def test_b25_rows_that_a_statement_returns(engine: Engine, url: str, ending: str) -> None:
+    """They are told by their RETURNING before the PREPARE, and forgotten at the COMMIT PREPARED."""
+    connection = engine.connect()
+    transaction = connection.begin_twophase("returned")
+    change = update(Coin).where(Coin.id + 0 == 1).values(side="tails")
+    connection.execute(change.returning(Coin.side, Coin.id))  # nobody reads them
+    ledger = ledger_of(connection)
+    assert ledger is not None
+    touched = ledger.frames.capture()
+    assert (len(touched.rows), touched.tables) == (1, frozenset())
+    transaction.prepare()
+    assert [hit(engine), hit(engine, 2)] == ["heads", "heads"]
+    if ending == "recover":
+        connection.invalidate()
+        with engine.connect() as other:
+            other.commit_prepared("returned", recover=True)
+    else:
+        getattr(transaction, ending)()
+        assert hit(engine, 2) == "heads"
+    connection.close()
+    assert side(engine) == ("heads" if ending == "rollback" else "tails")
+    assert hit(engine) == side(engine)
+
+
 def test_b25_the_connection_was_reset_before(engine: Engine) -> None:
     """What was prepared is remembered beside the connection that prepared it."""
     transaction, connection = prepare(engine, "reset")

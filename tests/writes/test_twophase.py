@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import String, create_engine
+from sqlalchemy import String, create_engine, delete
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlmodel_cache import CacheConfig, SQLModelCache
@@ -65,6 +65,25 @@ def test_two_phase_session(engine, store):
         session.commit()
     assert store.names()[:2] == ["Fence", "Release"]
     assert side(engine) == "tails"
+
+
+def test_rows_that_a_statement_returns(engine, store):
+    """XA: what a DELETE says by RETURNING is forgotten at its COMMIT, and nothing else."""
+    with Session(engine) as session:
+        session.get(Coin, 2)
+    with Session(engine, twophase=True) as session:
+        gone = delete(Coin).where(Coin.id + 0 == 1).returning(Coin.id)
+        assert session.execute(gone).scalar_one() == 1
+        store.names()
+        session.prepare()
+        assert "Fence" not in store.names()
+        assert side(engine) == "heads"
+        session.commit()
+    before = SQLModelCache.stats().hits
+    with Session(engine) as session:
+        assert session.get(Coin, 1) is None
+        assert session.get(Coin, 2).side == "heads"
+    assert SQLModelCache.stats().hits == before + 1
 
 
 def test_two_phase_rollback(engine, store):

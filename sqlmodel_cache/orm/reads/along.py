@@ -28,6 +28,7 @@ from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.model.steps import Step, steps_below
 from sqlmodel_cache.orm.reads.decide import NO_OPTIONS, Scope, decide
+from sqlmodel_cache.orm.reads.held import complete_held, held_by
 from sqlmodel_cache.orm.reads.identity import primary_key
 from sqlmodel_cache.orm.reads.places import Arrival, Place, root_place
 from sqlmodel_cache.orm.reads.present import holds
@@ -70,18 +71,33 @@ def complete(session: Session, arrivals: Sequence[Arrival], place: Place) -> Non
         return
     states = [instance_state(arrival.instance) for arrival in arrivals]
     ahead = _fetch_ahead(session, states, place)
+    alone = len(session.identity_map) == len(states)  # nearly always
     kept = []  # the identity map holds nothing
     for afterwards in (False, True):
+        held = None if alone else _held(session, states, place, afterwards)
         for group, looked in ahead:
             if group.afterwards is afterwards:
                 kept += _make(group, looked)
         for step in place.steps:
             if step.afterwards is afterwards:
+                if held:
+                    complete_held(session, held[step], step, place)
                 for state in states:
                     _take(step, state, place)
+                if held and step.prop.uselist:
+                    found = held_by(session, states, step)
+                    complete_held(session, found, step, place, selected=True)
         if not afterwards:
             _announce(session, arrivals)
     del kept
+
+
+def _held(
+    session: Session, states: Sequence[InstanceState[Any]], place: Place, afterwards: bool
+) -> dict[Step, list[Any]]:
+    """Return what each step leads to that the session holds before anything is loaded."""
+    steps = (step for step in place.steps if step.afterwards is afterwards)
+    return {step: held_by(session, states, step) for step in steps}
 
 
 def _announce(session: Session, arrivals: Sequence[Arrival]) -> None:

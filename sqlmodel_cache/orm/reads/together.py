@@ -36,7 +36,8 @@ from sqlmodel_cache.protocol.ops import GetMany, Reply
 from sqlmodel_cache.transport.breaker import LeftAlone
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
+    from sqlalchemy import ColumnElement
+    from sqlalchemy.orm import Mapper, Session
 
     from sqlmodel_cache.orm.model.plan import Plan
 
@@ -287,13 +288,8 @@ def query(
     load_options: Sequence[Any] = (),
 ) -> dict[Pk, Any]:
     """Load rows by primary key, past the cache, in one SELECT with these loader options."""
-    columns = inspect(model).primary_key
-    if len(columns) == 1:
-        where = columns[0].in_([pk[0] for pk in keys])
-    else:
-        where = tuple_(*columns).in_(keys)
     options = OURS if autoflush else {**OURS, "autoflush": False}
-    statement = select(model).where(where)
+    statement = select(model).where(keyed(inspect(model), keys))
     if load_options:
         statement = statement.options(*load_options)
     rows = session.execute(statement, execution_options=options)
@@ -306,6 +302,14 @@ def query(
                 if row is not None:
                     found[pk] = row
     return found
+
+
+def keyed(mapper: Mapper[Any], keys: Sequence[Pk]) -> ColumnElement[bool]:
+    """Return the condition that a row of a mapper has one of these primary keys."""
+    columns = mapper.primary_key
+    if len(columns) == 1:
+        return columns[0].in_([pk[0] for pk in keys])
+    return tuple_(*columns).in_(keys)
 
 
 def by_identity(instances: Iterable[Any]) -> dict[Pk, Any]:
