@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -205,6 +206,31 @@ def test_b21_generated_keys_of_inserts(world: World) -> None:
         assert connection.execute(statement).scalar_one() == base
     assert world.get(Town, base) is not None
     assert world.hit(Town, base + 1) is None
+
+
+GENERATING: dict[str, Callable[[], Any]] = {
+    "table": lambda: insert(Town.__table__).values(name="new"),
+    "model": lambda: insert(Town).values(name="new"),
+}
+
+
+@pytest.mark.parametrize("how", GENERATING)
+def test_b21_a_generated_key(world: World, how: str) -> None:
+    """An INSERT of one row says its key without RETURNING, too: others stay, there or not."""
+    old: int = world.store(Town(name="old"))
+    world.warm(Town, old)
+    for pk in (old + 1, old + 2):
+        world.get(Town, pk)
+        assert world.hit(Town, pk) is None
+    with world.session() as session:
+        inserted = session.execute(GENERATING[how]()).inserted_primary_key
+        assert inserted == (old + 1,)
+        assert session.get(Town, old + 1).name == "new"
+        assert world.hit(Town, old + 1) is None
+        session.commit()
+    assert world.miss(Town, old + 1).name == "new" == world.row(Town, old + 1)["name"]
+    assert world.hit(Town, old + 2) is None
+    assert world.hit(Town, old).name == "old"
 
 
 @on_sqlite

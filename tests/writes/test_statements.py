@@ -12,10 +12,13 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     bindparam,
+    column,
     create_engine,
     delete,
+    func,
     insert,
     select,
+    table,
     text,
     true,
     tuple_,
@@ -387,6 +390,51 @@ def test_bulk_insert_where_absence_is_cached(world):
     with Session(world.engine) as session:
         session.bulk_insert_mappings(world.Ghost, [{"name": "a"}])
         assert world.touched(session.connection())[1] == {"ghost"}
+
+
+UNNAMED = {
+    "several": lambda g: insert(g).values([{"name": "a"}, {"name": "b"}]),
+    "none, perhaps": lambda g: insert(g).prefix_with("OR IGNORE").values(name="a"),
+    "upsert": lambda g: sqlite_insert(g).values(name="a").on_conflict_do_nothing(),
+    "expression": lambda g: insert(g).values(id=func.abs(-7), name="a"),
+    "a table without metadata": lambda _: insert(table("ghost", column("name"))).values(name="a"),
+}
+
+
+def test_a_generated_key_names_its_row(world):
+    """The driver says it of an INSERT of one row, under a savepoint of its own, too."""
+    ghost = world.Ghost.__table__
+    with world.engine.begin() as connection:
+        connection.execute(insert(ghost).values(name="a"))
+        with connection.begin_nested() as savepoint:
+            connection.execute(insert(ghost), {"id": None, "name": "b"})
+            assert world.touched(connection) == ({("ghost", "i1"), ("ghost", "i2")}, set())
+            savepoint.rollback()
+        assert world.touched(connection) == ({("ghost", "i1")}, set())
+
+
+@pytest.mark.parametrize("how", UNNAMED)
+def test_keys_that_are_not_to_be_told(world, how):
+    """Then absence is forgotten of all rows."""
+    with world.engine.begin() as connection:
+        connection.execute(UNNAMED[how](world.Ghost.__table__))
+        assert world.touched(connection)[1] == {"ghost"}
+
+
+def test_a_key_that_was_generated_elsewhere(world):
+    """A trigger puts the row of a view into a table: what the driver says is the key of another."""
+    with world.engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE ghost RENAME TO grave")
+        connection.exec_driver_sql("CREATE VIEW ghost AS SELECT id, name FROM grave")
+        connection.exec_driver_sql(
+            "CREATE TRIGGER buries INSTEAD OF INSERT ON ghost"
+            " BEGIN INSERT INTO grave (id, name) VALUES (77, NEW.name); END"
+        )
+    with world.engine.begin() as connection:
+        connection.execute(insert(world.Log.__table__).values(id=5))
+        connection.execute(insert(world.Ghost.__table__).values(name="a"))
+        assert connection.exec_driver_sql("SELECT id FROM ghost").scalar() == 77
+        assert world.touched(connection)[1] == {"ghost"}
 
 
 def test_unit_of_work_names_its_inserts(world):

@@ -1,5 +1,7 @@
 """Rows that a statement names itself, once it was executed: by RETURNING their primary keys.
 
+Or by the key that was generated for the one row of an INSERT, where the driver tells it.
+
 What it returns is just what it changed, so a WHERE that pins no key need not forget the model.
 Until the rows are known they count as any row. They are taken from the cursor before anybody has
 the result, which has them all the same, and noted in the frame that the statement ran in. If there
@@ -46,11 +48,11 @@ def _post_exec(context: Any, ledger: Ledger, awaited: Sequence[Awaited]) -> None
     """Stand in for the context's own `post_exec`, which a dialect may need."""
     del context.post_exec
     context.post_exec()
-    rows = read_ahead(context, ROWS_AT_MOST + 1)
-    if rows is None or len(rows) > ROWS_AT_MOST:
+    said = _generated(context) if context.compiled.postfetch_lastrowid else _returned(context)
+    if said is None:
         return
     for hit, schema, stamp in awaited:
-        keys = None if hit.dml.is_delete and not rows else _keys(context, hit, rows)
+        keys = None if hit.dml.is_delete and not said.rows else _keys(context, hit, said)
         root = hit.target.root
         texts = [
             row_key(root, key, context.dialect, trusted=True, schema=schema) for key in keys or ()
@@ -62,22 +64,43 @@ def _post_exec(context: Any, ledger: Ledger, awaited: Sequence[Awaited]) -> None
         ledger.frames.name_rows(root.table, [(root.table, text) for text in texts])
 
 
-def _keys(context: Any, hit: Hit, rows: Sequence[Any]) -> list[tuple[Any, ...]] | None:
-    """Return the keys in rows as they came from the driver, as a load would have them."""
-    described = context.cursor.description
-    # Text in the RETURNING has a place in the rows, and none among its columns.
-    if len(described) != len(context.compiled.effective_returning):
+class _Said(NamedTuple):
+    """Rows, and for each of their columns how the driver describes it: a name, a type's code."""
+
+    rows: Sequence[Any]
+    columns: Sequence[Sequence[Any]]
+
+
+def _generated(context: Any) -> _Said | None:
+    """Return the key that was generated for a row, None if there may be none."""
+    key = context.get_lastrowid()
+    return _Said([(key,)], [("", None)]) if key and context.cursor.rowcount == 1 else None
+
+
+def _returned(context: Any) -> _Said | None:
+    """Return what RETURNING said, None if nobody may read it now or it is too much."""
+    rows = read_ahead(context, ROWS_AT_MOST + 1)
+    if rows is None or len(rows) > ROWS_AT_MOST:
         return None
+    columns = context.cursor.description
+    # Text in the RETURNING has a place in the rows, and none among its columns.
+    if len(columns) != len(context.compiled.effective_returning):
+        return None
+    return _Said(rows, columns)
+
+
+def _keys(context: Any, hit: Hit, said: _Said) -> list[tuple[Any, ...]] | None:
+    """Return the keys in rows as they came from the driver, as a load would have them."""
     assert hit.returned is not None
     assert hit.target.pk is not None
     parts = [
-        (place, context.get_result_processor(column.type, *described[place][:2]))
+        (place, context.get_result_processor(column.type, *said.columns[place][:2]))
         for place, column in zip(hit.returned, hit.target.pk, strict=True)
     ]
     try:
         return [
             tuple(row[n] if process is None else process(row[n]) for n, process in parts)
-            for row in rows
+            for row in said.rows
         ]
     except Exception:  # of the user's own type; it will be raised where the user reads
         return None

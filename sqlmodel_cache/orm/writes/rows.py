@@ -79,13 +79,16 @@ def inserted(
 
 
 def returned(dml: Any, pk: tuple[Column[Any], ...] | None, compiled: Any) -> tuple[int, ...] | None:
-    """Return where in the rows of a statement the key of each row that it changes stands.
+    """Return where in the rows that a statement says the key of each row that it changes stands.
 
-    None if it does not, or is not the key that the row had before. Whether a statement sets its
-    key is for others to say.
+    What it says is its RETURNING, or the key that was generated for the one row of an INSERT. None
+    if it says none, or not the key that the row had before. Whether a statement sets its key is for
+    others to say.
     """
     if not pk or is_nested(dml, compiled) or compiled.dialect.name not in _RETURNING:
         return None
+    if compiled.postfetch_lastrowid:
+        return (0,) if _generates(dml, pk, compiled) else None
     if not dml.is_insert and _sqlalchemy.prefixes_of(dml):  # OR REPLACE deletes other rows
         return None
     if not dml.is_delete and any(map(changes_by_itself, pk)):
@@ -93,6 +96,18 @@ def returned(dml: Any, pk: tuple[Column[Any], ...] | None, compiled: Any) -> tup
     places = {each: place for place, each in enumerate(compiled.effective_returning or ())}
     found = tuple(places[column] for column in pk if column in places)
     return found if len(found) == len(pk) else None
+
+
+def _generates(insert: Any, pk: tuple[Column[Any], ...], compiled: Any) -> bool:
+    """Tell whether the driver's `lastrowid` is the key of the row that an INSERT adds."""
+    column = getattr(insert.table, "autoincrement_column", None)
+    return (
+        column is not None
+        and [each.name for each in pk] == [column.name]
+        and parameter_of(insert, column, compiled) is not None
+        and not _sqlalchemy.conflict_clauses(insert)  # it may be the key of no row of this one
+        and not _sqlalchemy.prefixes_of(insert)
+    )
 
 
 def parameter_of(dml: Any, column: Column[Any], compiled: Any) -> str | None:
