@@ -117,6 +117,7 @@ def configure_from_environment() -> None:
 
 def _on_new_mapper(mapper: Mapper[Any], cls: type) -> None:
     forget_table_map()
+    sessions.forget_readers()  # where classes are made at run time, others are given up
     # Not at `instrument_class`: a mapper refused there stays half made among its base's heirs.
     opted_in = policy.check_new(cls)
     if opted_in:

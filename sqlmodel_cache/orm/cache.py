@@ -266,13 +266,12 @@ class Site:
         self._conduct(made)  # last: the switch may be turned meanwhile
         return made
 
-    def forget_class(self, cls: type) -> None:
-        """Let go of a class that was disposed of: its readers refer to it, and the engine to them.
+    def forget_readers(self) -> None:
+        """Let go of the classes that were read: a reader refers to its class, and the engine to it.
 
-        An engine that is let go takes them along.
+        An engine that is let go takes its readers along. They are made anew when they are needed.
         """
-        for known in [known for known in list(self._readers) if known[1] is cls]:
-            self._readers.pop(known, None)
+        self._readers.clear()
 
     def conduct(self) -> None:
         """Work out again how lookups of each model go: the switch was turned."""

@@ -57,8 +57,8 @@ def attach() -> None:
         ahead.unwatch()
     if not event.contains(Session, "after_begin", _on_begin):
         event.listen(Session, "after_begin", _on_begin)
-    if not event.contains(object, "class_uninstrument", _on_disposed):
-        event.listen(object, "class_uninstrument", _on_disposed)  # of any class
+    if not event.contains(object, "class_uninstrument", forget_readers):
+        event.listen(object, "class_uninstrument", forget_readers)  # of any class
     _forget_compiled()
 
 
@@ -71,8 +71,8 @@ def detach() -> None:
     ahead.unwatch()
     if event.contains(Session, "after_begin", _on_begin):
         event.remove(Session, "after_begin", _on_begin)
-    if event.contains(object, "class_uninstrument", _on_disposed):
-        event.remove(object, "class_uninstrument", _on_disposed)
+    if event.contains(object, "class_uninstrument", forget_readers):
+        event.remove(object, "class_uninstrument", forget_readers)
     _forget_compiled()
 
 
@@ -85,11 +85,11 @@ def _forget_compiled() -> None:
     forget_table_map()
 
 
-def _on_disposed(cls: type) -> None:
-    """Forget a class whose registry was disposed of."""
+def forget_readers(*_: object) -> None:
+    """Let go of classes that were read. Some were disposed of, or nobody else has them any more."""
     for cache in _state.live():
         for site in cache.sites:
-            site.forget_class(cls)
+            site.forget_readers()
 
 
 def _on_begin(session: Session, transaction: SessionTransaction, connection: Connection) -> None:

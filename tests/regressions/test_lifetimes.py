@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import weakref
 
-from sqlalchemy import create_engine, insert, select
+import pytest
+from sqlalchemy import Engine, create_engine, insert, select
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
@@ -79,33 +80,38 @@ def test_a_model_made_by_a_function_is_not_kept() -> None:
     assert brief() is None
 
 
-def test_a_model_that_was_disposed_is_not_kept() -> None:
-    """Its engine lives on: SQLAlchemy keeps the statements compiled there, and we keep nothing."""
+def _model_that_was_used(engine: Engine, name: str, *, dispose: bool) -> weakref.ref[type]:
+    """Return a reference to a class of its own registry, read through the cache and given up."""
 
-    def make_and_use() -> weakref.ref[type]:
-        class Base(DeclarativeBase):
-            pass
+    class Base(DeclarativeBase):
+        pass
 
-        class Disposed(Base):
-            __tablename__ = "lifetimes_disposed"
-            __cache_config__ = CacheConfig(ttl=60, queries=True)
-            id: Mapped[int] = mapped_column(primary_key=True)
+    class GivenUp(Base):
+        __tablename__ = name
+        __cache_config__ = CacheConfig(ttl=60, queries=True)
+        id: Mapped[int] = mapped_column(primary_key=True)
 
-        Base.metadata.create_all(engine)
-        with engine.begin() as connection:
-            connection.execute(insert(Disposed).values(id=1))
-        for _ in range(2):
-            with Session(engine) as session:
-                assert session.get(Disposed, 1) is not None
-                assert session.scalars(select(Disposed).where(Disposed.id > 0)).all()
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(insert(GivenUp).values(id=1))
+    for _ in range(2):
+        with Session(engine) as session:
+            assert session.get(GivenUp, 1) is not None
+            assert session.scalars(select(GivenUp).where(GivenUp.id > 0)).all()
+    if dispose:
         Base.registry.dispose()
-        return weakref.ref(Disposed)
+    engine.clear_compiled_cache()  # SQLAlchemy's own, which has its last 500 statements
+    return weakref.ref(GivenUp)
 
+
+@pytest.mark.parametrize("dispose", [True, False])
+def test_a_model_that_was_given_up_is_not_kept(dispose: bool) -> None:
+    """Its engine lives on. It goes at once, or, without a word of it, when another is mapped."""
     SQLModelCache.configure("memory://")
     engine = create_engine("sqlite://", poolclass=StaticPool)
-    disposed = make_and_use()
-    assert SQLModelCache.stats().models["Disposed"].hits
-    engine.clear_compiled_cache()
+    models = [_model_that_was_used(engine, f"lifetimes_{n}", dispose=dispose) for n in range(2)]
+    assert SQLModelCache.stats().models["GivenUp"].hits
     gc.collect()
-    assert disposed() is None
+    gone = models if dispose else models[:1]
+    assert [model() for model in gone] == [None] * len(gone)
     engine.dispose()
