@@ -6,7 +6,7 @@ more than within them; this calls just `_load_for_state` and stands around just 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import wrapt
@@ -19,6 +19,7 @@ from sqlalchemy.orm import (
     Session,
     attributes,
     context,
+    lazyload,
     strategies,
 )
 from sqlalchemy.orm.base import LoaderCallableStatus, PassiveFlag
@@ -174,12 +175,18 @@ def list_load(loader: Any, arguments: tuple[Any, ...]) -> ListLoad | None:
     return ListLoad(session, state, loader.parent_property, parameters, *about)
 
 
-def list_statement(prop: RelationshipProperty[Any]) -> Any:
-    """Return the SELECT of a relationship's lazy load, as a statement of its own."""
+def list_statement(
+    prop: RelationshipProperty[Any], left_out: Iterable[RelationshipProperty[Any]]
+) -> Any:
+    """Return the SELECT of a relationship's lazy load, as a statement of its own.
+
+    `left_out` are relationships of the target that it does not load eagerly.
+    """
     loader = _lazy_loader(prop)
     statement = select(prop.entity).where(loader._simple_lazy_clause[0])
     if prop.secondary is not None:
         statement = statement.select_from(prop.mapper, prop.secondary)
+    statement = statement.options(*(lazyload(each.class_attribute) for each in left_out))
     return statement.order_by(*loader._order_by) if loader._order_by else statement
 
 

@@ -103,5 +103,38 @@ class Lamp(Base):
     street_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_street.id"))
 
 
+@cached(ttl=60, collections=("books", "papers"))
+class Shelf(Base):
+    """Of things that bring it along."""
+
+    __tablename__ = "scenario_c_shelf"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    books: Mapped[list[Book]] = relationship(back_populates="shelf")
+    papers: Mapped[list[Paper]] = relationship(back_populates="shelf")
+
+
+@cached
+class Book(Base):
+    """Joins its shelf."""
+
+    __tablename__ = "scenario_c_book"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_shelf.id"))
+    shelf: Mapped[Shelf] = relationship(back_populates="books", lazy="joined")
+
+
+@cached
+class Paper(Base):
+    """Has its shelf loaded after it."""
+
+    __tablename__ = "scenario_c_paper"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    shelf_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_shelf.id"))
+    shelf: Mapped[Shelf] = relationship(back_populates="papers", lazy="selectin")
+
+
 # Until it is known where they lead, every cached model of the process is taken for a target.
 Base.registry.configure()

@@ -184,7 +184,7 @@ def _check_join(prop: _Relationship, joined: _Entities) -> None:
     target = prop.mapper
     if prop.innerjoin and not _always_there(prop):
         raise NotTheSame  # the join decides whether the parent itself is found
-    back = () if _strategies.is_by_key(prop) else _eager_reverses(prop)
+    back = () if _strategies.is_by_key(prop) else eager_reverses(prop)
     if _joins(target, (*joined, target)) != _joins(target, (target,), back):
         raise NotTheSame
 
@@ -210,20 +210,22 @@ def _mirrors(prop: _Relationship, lazy: Any) -> tuple[str, ...]:
     """Return the attributes that lead back and are loaded, where a lazy load leaves them out."""
     if _strategies.is_by_key(prop) or lazy == "immediate":
         return ()
-    reverses = _eager_reverses(prop)
+    reverses = eager_reverses(prop)
     if any(rev.join_depth for rev in reverses):
         raise NotTheSame
     loaded = {"immediate"} if lazy in JOINED else {"immediate"} | JOINED
     return tuple(rev.key for rev in reverses if rev.lazy in loaded)
 
 
-def _eager_reverses(prop: _Relationship) -> list[_Relationship]:
+def eager_reverses(prop: _Relationship) -> list[_Relationship]:
+    """Return the eager lookups by key that lead back: a lazy load of `prop` leaves them out."""
     return [
         rev
         for rev in _strategies.reverses(prop)
         if rev.direction is RelationshipDirection.MANYTOONE
         and _strategies.is_by_key(rev)
         and rev.lazy not in LATER
+        and prop.mapper.isa(rev.parent)
     ]
 
 

@@ -1,7 +1,8 @@
 """Collections answered from the cache: a lazy load of them is a query with one parameter.
 
 Its SELECT is the loader's own condition and order. A hit has the objects that it would find, in
-their order; whoever loaded the collection's owner has seen to everything else.
+their order, and with what the loader would load with them: not what leads back to the owner, which
+is here. Whoever loaded the owner has seen to everything else.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sqlalchemy import inspect
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.orm import _compiling, _strategies
 from sqlmodel_cache.orm.binding import binding_of, cache_of
+from sqlmodel_cache.orm.model.steps import eager_reverses
 from sqlmodel_cache.orm.model.tables import table_map
 from sqlmodel_cache.orm.queries.answer import find
 from sqlmodel_cache.orm.queries.instances import Wanted, instances_of
@@ -22,7 +24,7 @@ from sqlmodel_cache.orm.queries.judging import admitted
 from sqlmodel_cache.orm.queries.questions import Question
 from sqlmodel_cache.orm.queries.stamps import queries_of
 from sqlmodel_cache.orm.reads.decide import decide
-from sqlmodel_cache.orm.reads.places import place_of
+from sqlmodel_cache.orm.reads.places import leave_out, place_of
 from sqlmodel_cache.orm.reads.together import query_below
 
 if TYPE_CHECKING:
@@ -48,6 +50,8 @@ def look_up_list(plan: Plan, asked: _strategies.ListLoad, load: Callable[[], Any
     if isinstance(place, Bypass):
         counters.bypass(place)
         return load()
+    if place.steps:
+        place = leave_out(place, eager_reverses(asked.prop))
     scope = admitted(decide(cache, binding, session, plan, asked.execution_options, {}))
     if isinstance(scope, Bypass):
         counters.bypass(scope)
@@ -81,7 +85,7 @@ def _question(reader: Reader, asked: _strategies.ListLoad) -> tuple[Question, An
     known = reader.lists.get(asked.prop)
     if known is not None and known[0].tables is table_map():
         return known[0], known[1]
-    statement = _strategies.list_statement(asked.prop)
+    statement = _strategies.list_statement(asked.prop, eager_reverses(asked.prop))
     key = _compiling.cache_key_of(statement)
     made = Question(reader, statement, key, table_map())
     reader.lists[asked.prop] = made, key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,12 @@ def place_of(
         if wishes is None or _strategies.concern(wishes, path):
             return Bypass.LOADER_OPTIONS
     return related_place(plan, path, options, said) or Bypass.EAGER
+
+
+def leave_out(place: Place, props: Collection[Any]) -> Place:
+    """Return `place` without the steps that load these relationships."""
+    steps = tuple(step for step in place.steps if step.prop not in props)
+    return place if len(steps) == len(place.steps) else msgspec.structs.replace(place, steps=steps)
 
 
 def _steps_at(plan: Plan, path: Any) -> tuple[Step, ...] | None:

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from sqlalchemy import inspect, select, tuple_
+from sqlalchemy.orm import lazyload
 
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
@@ -320,14 +321,16 @@ def by_identity(instances: Iterable[Any]) -> dict[Pk, Any]:
 def query_below(session: Session, plan: Plan, place: Place, missing: list[Pk]) -> dict[Pk, Any]:
     """Load rows by primary key, as if they had come to `place` in the load of something else.
 
-    Raises Outdated where they would bring other things along.
+    Raises Outdated where they would bring things along that depend on the way there.
     """
-    if place.steps != plan.steps:
+    if place.steps:
         raise Outdated
+    model = plan.mapper.class_
+    alone = [lazyload(step.prop.class_attribute) for step in plan.steps]
     fresh = [
         pk for pk in missing if not _sqlalchemy.knows(session, (plan.identity_class, pk, None))
     ]
-    found = query(session, plan.mapper.class_, missing, autoflush=False)
+    found = query(session, model, missing, autoflush=False, load_options=alone)
     for pk in fresh:
         if (instance := found.get(pk)) is not None:
             arrive(instance, place)
