@@ -103,37 +103,37 @@ class Lamp(Base):
     street_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_street.id"))
 
 
-@cached(ttl=60, collections=("books", "papers"))
-class Shelf(Base):
+@cached(ttl=60, collections=("letters", "papers"))
+class Drawer(Base):
     """Of things that bring it along."""
 
-    __tablename__ = "scenario_c_shelf"
+    __tablename__ = "scenario_c_drawer"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    books: Mapped[list[Book]] = relationship(back_populates="shelf")
-    papers: Mapped[list[Paper]] = relationship(back_populates="shelf")
+    letters: Mapped[list[Letter]] = relationship(back_populates="drawer")
+    papers: Mapped[list[Paper]] = relationship(back_populates="drawer")
 
 
 @cached
-class Book(Base):
-    """Joins its shelf."""
+class Letter(Base):
+    """Joins its drawer."""
 
-    __tablename__ = "scenario_c_book"
+    __tablename__ = "scenario_c_letter"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    shelf_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_shelf.id"))
-    shelf: Mapped[Shelf] = relationship(back_populates="books", lazy="joined")
+    drawer_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_drawer.id"))
+    drawer: Mapped[Drawer] = relationship(back_populates="letters", lazy="joined")
 
 
 @cached
 class Paper(Base):
-    """Has its shelf loaded after it."""
+    """Has its drawer loaded after it."""
 
     __tablename__ = "scenario_c_paper"
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    shelf_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_shelf.id"))
-    shelf: Mapped[Shelf] = relationship(back_populates="papers", lazy="selectin")
+    drawer_id: Mapped[int] = mapped_column(ForeignKey("scenario_c_drawer.id"))
+    drawer: Mapped[Drawer] = relationship(back_populates="papers", lazy="selectin")
 
 
 # Until it is known where they lead, every cached model of the process is taken for a target.
