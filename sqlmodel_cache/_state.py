@@ -37,6 +37,11 @@ REMEDY = (
 
 def get_config() -> Configuration:
     """Return the active configuration; raises ConfigurationError if there is none."""
+    if active is None and switched_off():
+        raise ConfigurationError(
+            "this process runs without a cache, as SQLMODEL_CACHE_ENABLED says: unset it, or call"
+            " SQLModelCache.configure(transport=...), which comes before it"
+        )
     if active is None:
         raise ConfigurationError(f"sqlmodel_cache is not configured: {REMEDY}")
     config: Configuration = active.config
