@@ -58,7 +58,7 @@ class Paper(Base):
 
 @pytest.fixture
 def engine(tmp_path: Any) -> Any:
-    """A database with two people and a paper of each, under a cache."""
+    """Make a database with two people and papers of theirs, under a cache."""
     engine = create_engine(f"sqlite:///{tmp_path / 'parties.sqlite3'}")
     with temporary_cache():
         Base.metadata.create_all(engine)
