@@ -383,7 +383,7 @@ def test_lists_seen_before_their_select(related):
             assert load.prop is down
             assert list(load.parameters.values()) == [2]
             assert load.path == instance_state(found[0]).load_path
-            statement = _strategies.list_statement(down)
+            statement = _strategies.list_statement(down, ())
             assert session.scalars(statement, load.parameters).all() == found
         with Session(engine) as session:
             assert session.get(child, 1).parent.id == 2
