@@ -23,7 +23,7 @@ from sqlalchemy.orm.collections import collection_adapter
 from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.keys import Entry
-from sqlmodel_cache.orm import _sqlalchemy, _strategies, bridge
+from sqlmodel_cache.orm import _strategies, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import Plan, plan_of
 from sqlmodel_cache.orm.model.steps import Step, steps_below
@@ -44,8 +44,7 @@ class _Group(msgspec.Struct, frozen=True, eq=False):
     """Objects that the loaders of one relationship will ask for, and where they will arrive.
 
     A load has them all by one SELECT. `afterwards`: they are asked for only after the events of
-    the instances that they come along with. `expired`: the session has some of them, of which
-    their loader would load more than that SELECT does.
+    the instances that they come along with.
     """
 
     scope: Scope
@@ -53,7 +52,6 @@ class _Group(msgspec.Struct, frozen=True, eq=False):
     entries: dict[Pk, Entry]
     place: Place
     afterwards: bool
-    expired: bool
 
 
 def bring_along(scope: Scope, arrivals: Sequence[Arrival], place: Place | None = None) -> None:
@@ -134,7 +132,7 @@ def _fetch_ahead(
 ) -> list[tuple[_Group, Looked]]:
     """Ask the cache for what several loaders will ask for, in one round trip."""
     groups = _groups(session, states, place)
-    if sum(len(group.wanted) for group in groups) < 2 and not any(each.expired for each in groups):
+    if sum(len(group.wanted) for group in groups) < 2:
         return []  # the loader itself needs no more than one round trip
     entries = tuple(entry for group in groups for entry in group.entries.values())
     begun = clock.real()
@@ -151,8 +149,7 @@ def _fetch_ahead(
 def _make(group: _Group, looked: Looked) -> list[Any]:
     """Bring a group into the identity map, all of it of one moment; return it to be held."""
     scope, place, wanted = group.scope, group.place, group.wanted
-    missing = not all(reply.value for reply in looked.replies)
-    if len(wanted) == 1 and missing and not group.expired:
+    if len(wanted) == 1 and not all(reply.value for reply in looked.replies):
         return []
     if place.execution_options:
         ask: Ask = _leave
@@ -200,10 +197,7 @@ def _groups(session: Session, states: Sequence[InstanceState[Any]], place: Place
         at = {pk: scope.at(pk) for pk in wanted}
         entries = {pk: entry for pk, entry in at.items() if isinstance(entry, Entry)}
         if wanted:
-            expired = any(
-                _sqlalchemy.knows(session, (plan.identity_class, pk, None)) for pk in wanted
-            )
-            found.append(_Group(scope, wanted, entries, below, step.afterwards, expired))
+            found.append(_Group(scope, wanted, entries, below, step.afterwards))
     return found
 
 
