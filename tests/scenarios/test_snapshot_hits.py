@@ -255,7 +255,7 @@ def test_a_configuration_in_the_middle_of_a_transaction(plain: Any) -> None:
 def test_a_driver_that_does_not_tell(plain: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it has a transaction open: the end of the one before must have been seen."""
     _, engine, cached = plain
-    monkeypatch.setattr(isolation, "_in_transaction", lambda driver: None)
+    monkeypatch.setattr(isolation, "in_transaction", lambda driver: None)
     event.listen(engine, "connect", lambda driver, record: None)
     engine.dispose()
     assert not served(engine, cached)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 
 from tests.scenarios.harness import World, on_sqlite
@@ -232,3 +235,18 @@ def test_autocommit_is_published_statement_by_statement(world: World) -> None:
         session.rollback()
     assert world.get(Hero, pk).name == "Cid"
     assert world.hit(Hero, pk).name == "Cid"
+
+
+def test_autocommit_in_a_pipeline(make_world: Callable[..., World]) -> None:
+    """What psycopg has sent, and the server has not answered yet, stays fenced."""
+    world = make_world("sync", "redis", "postgresql")
+    pk = world.store(Hero(name="Ann"))
+    world.warm(Hero, pk)
+    engine = world.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection, connection.connection.driver_connection.pipeline():
+        table = Hero.__table__
+        connection.execute(update(table).where(table.c.id == pk).values(name="Bea"))
+        fills = world.stats().fills
+        world.get(Hero, pk)
+        assert world.stats().fills == fills
+    assert world.miss(Hero, pk).name == "Bea"

@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlmodel_cache.errors import FenceError
-from sqlmodel_cache.orm.connections.isolation import commits_itself
+from sqlmodel_cache.orm.connections.isolation import commits_itself, driver_of, in_transaction
 from sqlmodel_cache.orm.connections.publish import end_early, publishings
 
 if TYPE_CHECKING:
@@ -64,5 +64,7 @@ def _post_exec(context: Any, ledger: Ledger, before: Callable[[], None]) -> None
     """Stand in for the context's own `post_exec`, or for what stands in for it."""
     before()
     vars(context).pop("post_exec", None)
-    if context.cursor.description is None:  # with rows to come it may not be durable yet
+    driver = driver_of(context.root_connection)
+    # With rows to come, or in a pipeline, it may not be durable yet.
+    if context.cursor.description is None and not in_transaction(driver):
         end_early(ledger)

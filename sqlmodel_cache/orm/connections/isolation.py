@@ -88,7 +88,7 @@ def begins_snapshot(connection: Connection, *, ended: bool) -> bool:
         return not (sqlite_in_transaction(connection) or is_half_read(connection))
     if dialect not in _SNAPSHOTS or level_of(connection, connection) != "REPEATABLE READ":
         return False
-    told = _in_transaction(driver_of(connection))
+    told = in_transaction(driver_of(connection))
     if told is None:
         return ended and not connection.engine.pool.dispatch.checkout
     return not told
@@ -113,8 +113,8 @@ def connects_plainly(connection: Connection, ours: Any) -> bool:
     )
 
 
-def _in_transaction(driver: Any) -> bool | None:
-    """Tell whether a driver has a transaction open, None if it cannot say."""
+def in_transaction(driver: Any) -> bool | None:
+    """Tell whether a driver has a transaction open, or waits for one; None if it cannot say."""
     tells = getattr(driver, "is_in_transaction", None)  # asyncpg
     if tells is not None:
         return bool(tells())
