@@ -41,7 +41,7 @@ coherence: $(VENV)/.test  ## the proof that nothing stale is read, in SECONDS=60
 	@SECONDS='$(SECONDS)' $(BIN)/python -m tests.coherence
 
 queries: $(VENV)/.test  ## cached queries against a session without cache, in EXAMPLES=50000 from SEED=0
-	@QUERIES_EXAMPLES='$(or $(EXAMPLES),50000)' QUERIES_SEED='$(SEED)' QUERIES_URL='$(DATABASE)' $(BIN)/python -m pytest -n 0 --hypothesis-profile=long \
+	@QUERIES_EXAMPLES='$(or $(EXAMPLES),50000)' QUERIES_SEED='$(SEED)' QUERIES_URL='$(or $(DATABASE),sqlite://)' QUERIES_LEVEL='$(LEVEL)' $(BIN)/python -m pytest -n 0 --hypothesis-profile=long \
 		tests/queries/test_oracle.py -p no:cacheprovider --timeout=0
 
 suites: $(VENV)/.test  ## SQLModel's own tests, without the cache and with every class cached

@@ -168,6 +168,10 @@ def test_statement_facts(thing):
     for statement in (update(other).values(number=1), update(other).values({other.c.number: 1})):
         assert _sqlalchemy.set_columns(statement, statement.compile()) == {"id"}
         assert [*_sqlalchemy.values_given(statement)] == ["id"]
+    beside = Table("beside", MetaData(), Column("id", Integer))
+    both = update(other).values({other.c.number: 1, beside.c.id: 2})
+    assert _sqlalchemy.values_given(both)["id"].value == 1
+    assert _sqlalchemy.other_tables_set(both, other) == [beside]
     statement = update(other)
     assert _sqlalchemy.set_columns(statement, statement.compile(column_keys=["number"])) == {"id"}
     setting = sqlite_insert(other).on_conflict_do_update(set_={"number": 1})

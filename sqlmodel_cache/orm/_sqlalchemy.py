@@ -240,8 +240,15 @@ def set_columns(update: Any, compiled: Any) -> set[str] | None:
 
 
 def values_given(dml: Any) -> dict[str, Any]:
-    """Return what `values()` of one row says, by the names of columns. Not that of 2.0's order."""
-    return {_name_in(dml.table, key): value for key, value in (dml._values or {}).items()}
+    """Return what `values()` of one row says, by the names of columns. Not that of 2.0's order.
+
+    Of its own table: MySQL's UPDATE may set columns of other tables, which may have the same names.
+    """
+    return {
+        _name_in(dml.table, key): value
+        for key, value in (dml._values or {}).items()
+        if _other_table(dml.table, key) is None
+    }
 
 
 def _name_in(table: Any, key: Any) -> str:
@@ -254,9 +261,14 @@ def other_tables_set(update: Any, table: Any) -> list[Any]:
     """Return the tables besides its own of which an UPDATE sets columns (MySQL, MariaDB)."""
     ordered = getattr(update, "_ordered_values", None)
     keys = [key for key, _ in ordered] if ordered else update._values or ()
-    tables = [getattr(key, "table", None) for key in keys]
-    own = table.fullname
-    return [table for table in tables if getattr(table, "fullname", own) != own]
+    tables = (_other_table(table, key) for key in keys)
+    return [other for other in tables if other is not None]
+
+
+def _other_table(table: Any, key: Any) -> Any:
+    """Return the table of a column that is set, None if it is the statement's own."""
+    own, other = getattr(table, "fullname", None), getattr(key, "table", None)
+    return None if own is None or getattr(other, "fullname", own) == own else other
 
 
 def compiled_ctes(compiled: Any) -> list[Any]:

@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 from sqlalchemy import and_, bindparam, delete, insert, inspect, literal, select, text, update
+from sqlalchemy.dialects.mysql import insert as upsert_mysql
 from sqlalchemy.dialects.postgresql import insert as upsert_postgresql
 from sqlalchemy.dialects.sqlite import insert as upsert_sqlite
 from sqlalchemy.orm import Session
 
-from tests.queries.asked import condition, conditions
+from tests.queries.asked import beside, condition, conditions
 from tests.queries.mapped import Entity, Field, Schema
 
 
@@ -47,7 +48,9 @@ def _writes_of(entity: Entity) -> st.SearchStrategy[Write]:
     def drawn(draw: Any) -> Write:
         kind = draw(st.sampled_from(kinds))
         values = mine if entity.joined and _KINDS[kind].own else every
-        via = {"move": list(entity.refs), "append": lists, "take out": lists}.get(kind, [])
+        via = {"append": lists, "take out": lists}.get(kind, [])
+        if kind in _WITH_REF:
+            via = list(entity.refs)
         if kind.startswith("link"):
             via = list(entity.links)
         return Write(
@@ -271,16 +274,57 @@ def _returning(schema: Schema, session: Session, entity: Entity, said: Write) ->
     return sorted(map(tuple, session.execute(made.returning(*keys)).all()), key=repr)
 
 
+_INSERTS: dict[str, Any] = {
+    "postgresql": upsert_postgresql,
+    "sqlite": upsert_sqlite,
+    "mysql": upsert_mysql,
+}
+
+
 def _upsert(schema: Schema, session: Session, entity: Entity, said: Write) -> None:
-    make = upsert_postgresql if schema.engine.dialect.name == "postgresql" else upsert_sqlite
-    values = _attributes(entity, said.values)
-    given = make(entity.table).values(**_whole(entity, said), **entity.constant)
-    if values and said.number:
+    make = _INSERTS[schema.engine.dialect.name]
+    values = _attributes(entity, said.values) if said.number else {}
+    given: Any = make(entity.table).values(**_whole(entity, said), **entity.constant)
+    if make is upsert_mysql and values:
+        given = given.on_duplicate_key_update({name: given.inserted[name] for name in values})
+    elif make is upsert_mysql:
+        given = given.prefix_with("IGNORE")
+    elif values:
         changes = {name: given.excluded[name] for name in values}
         given = given.on_conflict_do_update(index_elements=list(entity.key), set_=changes)
     else:
         given = given.on_conflict_do_nothing()
     session.execute(given)
+
+
+def _joined_set(schema: Schema, session: Session, entity: Entity, said: Write) -> None:
+    """Set what a row of another table says; MariaDB may set something there, too."""
+    values = _attributes(entity, said.values)
+    parent, there, on = beside(schema, entity, said.via)
+    field, made = parent.own[0], update(entity.cls)
+    if schema.engine.dialect.name == "mysql" and there is parent.cls and said.number == 2:
+        more = zip(field.attributes, field.values[1], strict=True)
+        both = {entity.table.c[name]: value for name, value in values.items()}
+        both |= {parent.table.c[name]: value for name, value in more}
+        made, values = update(entity.table).values(both), {}
+    made = made.values(**values)
+    if said.number:
+        made = made.where(_is(entity.table, entity, said.key))
+    _joined(session, made, parent, there, on, _SYNCHRONIZE[said.number])
+
+
+def _joined_remove(schema: Schema, session: Session, entity: Entity, said: Write) -> None:
+    parent, there, on = beside(schema, entity, said.via)
+    _joined(session, delete(entity.cls), parent, there, on, False)  # no MariaDB says which
+
+
+def _joined(
+    session: Session, made: Any, parent: Entity, there: Any, on: Any, synchronize: Any
+) -> None:
+    field = parent.own[0]
+    is_so = condition(parent, ("=", field.name, field.values[0]), there)
+    options = {"synchronize_session": synchronize}
+    session.execute(made.where(on, is_so), execution_options=options)
 
 
 def _text_of(entity: Entity, said: Write, field: Field | None) -> tuple[str, list[Any]]:
@@ -311,6 +355,16 @@ def _raw_remove(schema: Schema, session: Session, entity: Entity, said: Write) -
     base = schema.entities[entity.base]
     where, bound = _text_of(base, said, next(iter(base.fields.values())))
     session.execute(text(f"DELETE FROM {base.table.name} WHERE {where}").bindparams(*bound))
+
+
+def _raw_replace(schema: Schema, session: Session, entity: Entity, said: Write) -> None:
+    values = _whole(entity, said) | entity.constant
+    table = entity.table
+    bound = [bindparam(name, one, type_=table.c[name].type) for name, one in values.items()]
+    given = ", ".join(f":{name}" for name in values)
+    verb = "INSERT" if schema.engine.dialect.name == "postgresql" else "REPLACE"
+    statement = text(f"{verb} INTO {table.name} ({', '.join(values)}) VALUES ({given})")
+    session.execute(statement.bindparams(*bound))
 
 
 def _driver_set(schema: Schema, session: Session, entity: Entity, said: Write) -> None:
@@ -347,6 +401,10 @@ def _plain(entity: Entity) -> bool:
     return not entity.joined
 
 
+def _refers(entity: Entity) -> Any:
+    return _plain(entity) and entity.refs
+
+
 def _has_own(entity: Entity) -> bool:
     return bool(entity.own)
 
@@ -375,10 +433,14 @@ _KINDS: dict[str, _Kind] = {
     "bulk remove": _Kind(_bulk_remove, 1, _plain),
     "returning": _Kind(_returning, 1, _plain),
     "upsert": _Kind(_upsert, 1, _plain),
+    "joined set": _Kind(_joined_set, 1, _refers),
+    "joined remove": _Kind(_joined_remove, 1, _refers),
     "raw set": _Kind(_raw_set, 1, _has_own, own=True),
     "raw remove": _Kind(_raw_remove),
+    "raw replace": _Kind(_raw_replace, 1, _plain),
     "driver set": _Kind(_driver_set, 1, _has_own),
     "from select": _Kind(_from_select, 1, _plain),
     "mappings": _Kind(_bulk_mappings),
 }
+_WITH_REF = {"move", "joined set", "joined remove"}
 _WITH_WHERE = {"expression", "bulk set", "bulk remove", "returning"}

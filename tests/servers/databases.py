@@ -23,14 +23,24 @@ if TYPE_CHECKING:
 MARIADB_VARIABLE = "SQLMODEL_CACHE_TEST_MARIADB_URL"
 MARIADB_USUAL = f"mysql+pymysql://root@{HOST}:3306"
 
-_DRIVERS = {"postgresql": "asyncpg", "mysql": "aiomysql", "mariadb": "aiomysql"}
+_PLAIN = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+_ASYNC = {"postgresql": "asyncpg", "mysql": "aiomysql", "mariadb": "aiomysql"}
 
 
 def async_url(url: str) -> str:
     """Return the URL of the same database for an async driver."""
+    return _with_driver(url, _ASYNC, "aiosqlite")
+
+
+def plain_url(url: str) -> str:
+    """Return the URL of the same database for a plain driver."""
+    return _with_driver(url, _PLAIN, "pysqlite")
+
+
+def _with_driver(url: str, drivers: dict[str, str], otherwise: str) -> str:
     parsed = make_url(url)
     backend = parsed.get_backend_name()
-    driver = _DRIVERS.get(backend, "aiosqlite")
+    driver = drivers.get(backend, otherwise)
     return parsed.set(drivername=f"{backend}+{driver}").render_as_string(hide_password=False)
 
 
