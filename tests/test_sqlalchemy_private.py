@@ -34,7 +34,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state
 
-from sqlmodel_cache.orm import _fetching, _sqlalchemy, _strategies
+from sqlmodel_cache.orm import _compiling, _fetching, _sqlalchemy, _strategies
 
 PACKAGE = Path(_sqlalchemy.__file__).parent.parent
 
@@ -179,9 +179,7 @@ def test_statement_facts(thing):
     assert [name for name, _ in _sqlalchemy.upserted(clause, other)] == ["id"]
     inner = select(table.c.id).cte("inner")
     compiled = select(inner.c.id).compile(engine)
-    assert [type(element) for element in _sqlalchemy.compiled_ctes(compiled)] == [
-        type(select(table.c.id))
-    ]
+    assert [type(element) for element in _compiling.ctes_of(compiled)] == [type(select(table.c.id))]
 
 
 def test_select_facts(thing):

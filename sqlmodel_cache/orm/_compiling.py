@@ -360,3 +360,8 @@ def table_of(dml: Any) -> Any:
     """Return what a DML changes: of a bulk write to a joined class, one of its tables in turn."""
     name = "_emit_insert_table" if dml.is_insert else "_emit_update_table"
     return dml._annotations.get(name, dml.table)
+
+
+def ctes_of(compiled: Any) -> list[Any]:
+    """Return the elements of the common table expressions in a compiled statement."""
+    return [cte.element for cte in (getattr(compiled, "ctes", None) or ())]

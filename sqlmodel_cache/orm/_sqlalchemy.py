@@ -240,15 +240,9 @@ def set_columns(update: Any, compiled: Any) -> set[str] | None:
 
 
 def values_given(dml: Any) -> dict[str, Any]:
-    """Return what `values()` of one row says, by the names of columns. Not that of 2.0's order.
-
-    Of its own table: MySQL's UPDATE may set columns of other tables, which may have the same names.
-    """
-    return {
-        _name_in(dml.table, key): value
-        for key, value in (dml._values or {}).items()
-        if _other_table(dml.table, key) is None
-    }
+    """Return what `values()` of one row says of its own table, by name. 2.0's order is not seen."""
+    own = {key: v for key, v in (dml._values or {}).items() if not _is_other(dml.table, key)}
+    return {_name_in(dml.table, key): value for key, value in own.items()}
 
 
 def _name_in(table: Any, key: Any) -> str:
@@ -261,19 +255,13 @@ def other_tables_set(update: Any, table: Any) -> list[Any]:
     """Return the tables besides its own of which an UPDATE sets columns (MySQL, MariaDB)."""
     ordered = getattr(update, "_ordered_values", None)
     keys = [key for key, _ in ordered] if ordered else update._values or ()
-    tables = (_other_table(table, key) for key in keys)
-    return [other for other in tables if other is not None]
+    return [key.table for key in keys if _is_other(table, key)]
 
 
-def _other_table(table: Any, key: Any) -> Any:
-    """Return the table of a column that is set, None if it is the statement's own."""
-    own, other = getattr(table, "fullname", None), getattr(key, "table", None)
-    return None if own is None or getattr(other, "fullname", own) == own else other
-
-
-def compiled_ctes(compiled: Any) -> list[Any]:
-    """Return the elements of the common table expressions in a compiled statement."""
-    return [cte.element for cte in (getattr(compiled, "ctes", None) or ())]
+def _is_other(table: Any, key: Any) -> bool:
+    """Tell whether a column that is set is another table's; it may have the same name."""
+    own = getattr(table, "fullname", None)
+    return own is not None and getattr(getattr(key, "table", None), "fullname", own) != own
 
 
 _OF_MERGE = {"identity_token", "options"}

@@ -52,11 +52,11 @@ class Where(NamedTuple):
 
 _PLACES: dict[str, tuple[str, Callable[[str], str], str | None, int]] = {
     "sqlite": ("sqlite_url", plain_url, None, 200),
-    "sqlite-async": ("sqlite_url", async_url, None, 40),
-    "postgresql": ("postgres_url", plain_url, None, 40),
-    "postgresql-async": ("postgres_url", async_url, None, 40),
-    "mariadb": ("mariadb_url", plain_url, None, 40),
-    "mariadb-async": ("mariadb_url", async_url, "READ COMMITTED", 40),
+    "sqlite-async": ("sqlite_url", async_url, None, 30),
+    "postgresql": ("postgres_url", plain_url, None, 30),
+    "postgresql-async": ("postgres_url", async_url, None, 30),
+    "mariadb": ("mariadb_url", plain_url, None, 30),
+    "mariadb-async": ("mariadb_url", async_url, "READ COMMITTED", 30),
 }
 
 

@@ -83,7 +83,7 @@ def is_opaque(compiled: Any) -> bool:
 def _elements(compiled: Any) -> Iterator[Any]:
     statement = compiled.statement
     yield statement.element if isinstance(statement, FromStatement) else statement
-    yield from _sqlalchemy.compiled_ctes(compiled)
+    yield from _compiling.ctes_of(compiled)
 
 
 def tables_dropped(element: Any, tables: TableMap) -> frozenset[str] | None:
