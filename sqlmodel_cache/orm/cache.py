@@ -192,6 +192,7 @@ class Site:
         self._cache = cache
         self.dialect = dialect
         self._readers: dict[tuple[str, type], Reader] = {}
+        self._renewed: set[tuple[str, str]] = set()
         self.database: Database | None = None
         self.namespaces: set[str] = set()
         self.schemas = {""}  # prefixes of keys, as `schemas.prefix_of` gives them
@@ -249,8 +250,7 @@ class Site:
         self._cache.cannot_name(root)  # asked before anything is read
         watch_loads(cls)
         if self._cache.renew:
-            whole = self._cache.keys_of(namespace, root)
-            bridge.run(self._cache.stores, _forget(whole))
+            self._renew(namespace, root)
         if plan.config.local_ttl:
             self._cache.check_local(plan.name)
         made = Reader(
@@ -265,6 +265,17 @@ class Site:
         self._readers[namespace, cls] = made
         self._conduct(made)  # last: the switch may be turned meanwhile
         return made
+
+    def _renew(self, namespace: str, root: Root) -> None:
+        """Drop every value of a root, once: writes went by while the cache was configured off."""
+        known = namespace, root.table
+        if known in self._renewed:
+            return
+        if self._cache.stores.full:
+            bridge.run(self._cache.stores, _forget(self._cache.keys_of(namespace, root)))
+        else:
+            self._cache.lose({root.name: 1}, "the transport cannot forget what was cached before")
+        self._renewed.add(known)
 
     def forget_readers(self) -> None:
         """Let go of the classes that were read: a reader refers to its class, and the engine to it.
@@ -287,7 +298,7 @@ class Site:
 
 
 def _forget(keyspace: KeySpace) -> Steps[None]:
-    """Drop every value of one table: writes went by while the cache was configured off."""
+    """Drop every value of one table."""
     yield Release(new_token(), (), keyspace.shards)
 
 

@@ -149,3 +149,17 @@ def test_explicit_calls_say_what_they_cannot_do(world, store):
         SQLModelCache.invalidate(world.Team)
     with pytest.raises(UnsupportedError):
         SQLModelCache.clear()
+
+
+def test_enabled_again(world, store, caplog):
+    """What went by while it was off cannot be forgotten: that is said once, and reads go on."""
+    SQLModelCache.configure(store, namespace="world", enabled=False)
+    with Session(world.engine) as session:
+        session.get(world.Team, 1).name = "unseen"
+        session.commit()
+    caplog.clear()
+    SQLModelCache.configure(store, namespace="world")
+    assert names(world) == names(world) == ["old", "old", "old"]
+    assert SQLModelCache.stats().lost == 1
+    (said,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert "Team" in said

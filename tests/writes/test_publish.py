@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import create_engine, func, insert, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Mapped, Session, mapped_column
 from sqlalchemy.pool import StaticPool
 
 from sqlmodel_cache import FenceError, SQLModelCache
@@ -470,3 +470,12 @@ def test_enabled_again_renews_every_epoch(world, team, store):
     rename(world, "unseen")
     SQLModelCache.configure(store, namespace="world")
     assert read(world) == "unseen"
+    assert read(world) == "unseen"
+    before = hits()
+
+    class Later(world.Base):
+        __tablename__ = "later"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    assert read(world) == "unseen"
+    assert hits() == before + 1  # and not once more with each class that is mapped
