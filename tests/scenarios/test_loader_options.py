@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import inspect
 from sqlalchemy.exc import InvalidRequestError
@@ -52,6 +54,25 @@ def test_b09_many_to_one_from_the_cache(world: World) -> None:
         assert vars(found)["team"].name == "t"
         assert len(inspect(found).load_options) == 1
         assert len(inspect(found.team).load_options) == 1
+
+
+@on_sqlite
+@pytest.mark.parametrize(
+    "options",
+    [
+        [selectinload(City.quarters), joinedload(City.quarters)],
+        [joinedload(City.country), lazyload(City.country)],
+    ],
+    ids=["eager", "not eager"],
+)
+def test_b09_options_that_contradict_each_other(world: World, options: list[Any]) -> None:
+    """SQLAlchemy refuses them, also where the row is in the cache."""
+    pk = world.store(City(name="c"))
+    world.get(City, pk)
+    with pytest.raises(InvalidRequestError, match="in conflict with existing strategy"):
+        world.get(City, pk, options=options)
+    world.get(City, pk, options=options[:1] * 2)
+    assert world.stats().bypasses["loader_options"] == 1
 
 
 @on_sqlite

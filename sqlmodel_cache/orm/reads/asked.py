@@ -25,6 +25,8 @@ def steps_asked(plan: Plan, options: Any) -> tuple[Step, ...] | None:
 
 
 def _work_out(plan: Plan, wishes: list[_strategies.Wish]) -> tuple[Step, ...] | None:
+    if _contradict(wishes):
+        return None
     chosen: dict[RelationshipProperty[Any], Any] = {}
     below = []
     for path, lazy in wishes:
@@ -43,6 +45,16 @@ def _work_out(plan: Plan, wishes: list[_strategies.Wish]) -> tuple[Step, ...] | 
     # A SELECT of subqueryload() keeps but a part of the path to it, now and then.
     subqueries = any(lazy == "subquery" for _, lazy in wishes)
     return steps if not subqueries and _apart(plan, steps, below) else None
+
+
+def _contradict(wishes: list[_strategies.Wish]) -> bool:
+    """Tell whether two options choose different loaders for one attribute: a load refuses that."""
+    said: dict[tuple[Any, ...], Any] = {}
+    for path, lazy in wishes:
+        attribute = path[: len(path) // 2 * 2]  # the way of a join goes on to its target
+        if lazy is not None and said.setdefault(attribute, lazy) != lazy:
+            return True
+    return False
 
 
 def _apart(plan: Plan, steps: tuple[Step, ...], below: list[tuple[Any, ...]]) -> bool:
