@@ -63,7 +63,7 @@ class Cache:
         self.key_secret = None if config.key_secret is None else KeySecret(config.key_secret)
         fingerprint = "" if self.key_secret is None else self.key_secret.fingerprint
         self.switch = Switch(self.stores, config.key_prefix, self.conduct, fingerprint)
-        self._warned = False
+        self._said: set[str] = set()
         self._without_copies: set[str] = set()
         self._keyspaces: dict[tuple[str, str, int, bool], KeySpace] = {}
         self._bulletin = self._publish() if config.publish_stats else None
@@ -138,12 +138,24 @@ class Cache:
 
     def warn_unreachable(self) -> None:
         """Say once that plain sessions cannot use an async-only transport."""
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "a plain Session met an async-only cache transport: it reads from the database."
-                " Configure a URL, which serves sync and async sessions alike."
-            )
+        self._warn_once(
+            "a plain Session met an async-only cache transport: it reads from the database."
+            " Configure a URL, which serves sync and async sessions alike."
+        )
+
+    def warn_of_hooks(self) -> None:
+        """Say once that somebody's listeners keep their sessions out of the cache."""
+        self._warn_once(
+            "a session reads from the database, as somebody listens to its do_orm_execute or"
+            " after_begin, or its class has an execute() of its own, which may change what a load"
+            " returns. If none of them ever changes a get, configure(trust_orm_hooks=True). This"
+            " is said once."
+        )
+
+    def _warn_once(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            logger.warning(text)
 
     def close(self) -> None:
         """Publish what still waits, and close what this cache opened itself."""

@@ -63,8 +63,8 @@ def test_b09_loader_criteria_hide_a_cached_row(world: World) -> None:
 
 
 @on_sqlite
-def test_b09_a_foreign_listener_is_a_bypass(world: World) -> None:
-    """Soft deletion by `do_orm_execute` works as without a cache."""
+def test_b09_a_foreign_listener_is_a_bypass(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Soft deletion by `do_orm_execute` works as without a cache; the log says so once."""
     pk = world.store(Hero(name="Ann"))
     world.warm(Hero, pk)
     with world.session() as session:
@@ -72,7 +72,10 @@ def test_b09_a_foreign_listener_is_a_bypass(world: World) -> None:
         event.listen(plain, "do_orm_execute", _hide_ann)
         with world.one_select():
             assert session.get(Hero, pk) is None
-    assert _bypasses(world, "do_orm_execute_hook") == 1
+        session.get(Hero, pk)
+    assert _bypasses(world, "do_orm_execute_hook") == 2
+    (line,) = [record for record in caplog.records if "do_orm_execute" in record.message]
+    assert "configure(trust_orm_hooks=True)" in line.message
     assert world.hit(Hero, pk).name == "Ann"
 
 

@@ -182,6 +182,8 @@ def decide(
             cache.warn_unreachable()
         return Bypass.TRANSPORT
     if not config.trust_orm_hooks and foreign_orm_hooks(session):
+        if not only_asking:
+            cache.warn_of_hooks()
         return Bypass.ORM_HOOK
     if awaits and (routes(session) or not _sqlalchemy.begins_quietly(session)):
         raise NotYetKnown
