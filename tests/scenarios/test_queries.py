@@ -36,6 +36,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from sqlmodel_cache import ConfigurationError, SQLModelCache
 from sqlmodel_cache.orm.queries import results
+from sqlmodel_cache.testing import FaultyTransport
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.query_models import (
     Agent,
@@ -666,3 +667,17 @@ def test_invalidate_takes_results_along(world: World, base: int) -> None:
         world.loop.run_until_complete(SQLModelCache.ainvalidate(Agent, base))
     assert names(ask(world, in_squad(base))) == ["b"]
     assert ask(world, count) == [(3,)]
+
+
+def test_enabled_again_while_the_store_is_away(make_world: Callable[..., World]) -> None:
+    """A model of the query could not begin anew: the database answers, and nothing is raised."""
+    world = make_world("sync", "memory", "sqlite")
+    Base.metadata.create_all(world.outside)
+    SQLModelCache.configure(world.backing.transport, enabled=False)
+    store = FaultyTransport(world.backing.transport)
+    SQLModelCache.configure(store)
+    world.get(Agent, 0)
+    store.fail("release")
+    with world.one_select():
+        ask(world, select(Agent.name, Squad.name).join(Squad))
+    assert world.stats().models["Agent (queries)"].bypasses == {"breaker_open": 1}

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from sqlmodel_cache.codec import Unstorable
 from sqlmodel_cache.codec.generic import dump
+from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.orm import _compiling, _results, schemas
 from sqlmodel_cache.orm.model.conditions import value_codecs
@@ -156,7 +157,10 @@ def _left_out(scope: Scope, need: Need) -> Bypass | None:
     if plan.blocked is Bypass.MODEL_OFF:
         return plan.blocked
     site = scope.cache.sites.of(scope.reader.dialect)
-    conduct = site.reader(scope.reader.keyspace.namespace, plan).conduct
+    try:
+        conduct = site.reader(scope.reader.keyspace.namespace, plan).conduct
+    except UnavailableError:  # epochs had to be renewed first, and could not be
+        return Bypass.BREAKER
     if conduct is None:
         return None
     return conduct.bypass or (Bypass.SHADOW if conduct.shadow else None)
