@@ -34,7 +34,7 @@ from sqlalchemy.orm import (
 )
 from sqlalchemy.orm.attributes import instance_state
 
-from sqlmodel_cache.orm import _compiling, _fetching, _sqlalchemy, _strategies
+from sqlmodel_cache.orm import _compiling, _fetching, _results, _sqlalchemy, _strategies
 
 PACKAGE = Path(_sqlalchemy.__file__).parent.parent
 
@@ -261,12 +261,12 @@ def test_entity_results(thing):
     with Session(engine) as session:
         session.add_all([cls(id=1), cls(id=2)])
         session.flush()
-        options = _sqlalchemy.PREBUFFERED
+        options = _results.PREBUFFERED
         loaded = session.execute(select(cls).order_by(cls.id), execution_options=options)
-        first, second = _sqlalchemy.prebuffered_instances(session, loaded)
+        first, second = _results.prebuffered_instances(session, loaded)
         assert loaded.scalars().all() == [first, second]
-        metadata = _sqlalchemy.entity_metadata(inspect(cls))
-        assert [row.Thing for row in _sqlalchemy.entity_result(metadata, [first])] == [first]
+        metadata = _results.entity_metadata(inspect(cls))
+        assert [row.Thing for row in _results.entity_result(metadata, [first])] == [first]
 
 
 @pytest.fixture

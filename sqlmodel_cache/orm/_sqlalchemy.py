@@ -6,15 +6,11 @@ a public way exists and costs nothing, it is used instead and does not stand her
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import LABEL_STYLE_DEFAULT, FromClause, Result, util
-from sqlalchemy.engine import ChunkedIteratorResult
-from sqlalchemy.engine.result import SimpleResultMetaData
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy import LABEL_STYLE_DEFAULT, FromClause, util
 from sqlalchemy.orm import InstanceState, Mapper, Session
 from sqlalchemy.orm.context import QueryContext
 from sqlalchemy.orm.exc import UnmappedColumnError
@@ -353,48 +349,3 @@ def attribute_of(column: Any, mapper: Mapper[Any]) -> str | None:
         return mapper.get_property_by_column(column).key
     except UnmappedColumnError:
         return None
-
-
-def entity_metadata(mapper: Mapper[Any]) -> Any:
-    """Return what a result of `select(entity)` knows of its one column."""
-
-    def unique_filters(result: Any) -> Any:  # 2.1
-        if result._yield_per:
-            raise InvalidRequestError(
-                "Can't use the ORM yield_per feature in conjunction with unique()"
-            )
-        return [id]
-
-    name, extra = mapper.class_.__name__, [(mapper.class_,)]
-    filters: dict[str, Any] = {"_create_unique_filters": unique_filters}
-    if "_unique_filters" in SimpleResultMetaData.__slots__:  # 2.0
-        filters = {"_unique_filters": [id]}
-    return SimpleResultMetaData([name], extra, **filters)
-
-
-def entity_result(metadata: Any, instances: Iterable[Any]) -> Result[Any]:
-    """Return the result that a load returns that found these instances."""
-    left = iter(instances)
-
-    def chunks(size: int | None) -> Iterator[list[Any]]:
-        while chunk := list(islice(left, size)):
-            yield chunk
-
-    result: Result[Any] = ChunkedIteratorResult(metadata, chunks, source_supports_scalars=True)
-    # `Query` learns from these what it got.
-    result._attributes = result._attributes.union({"filtered": True, "is_single_entity": True})
-    return result
-
-
-# Makes a load take all its rows at once, as `AsyncSession` does, so that they can be looked at.
-PREBUFFERED = {"prebuffer_rows": True}
-
-
-def prebuffered_instances(session: Session, result: Any) -> list[Any] | None:
-    """Return the instances in a result of a prebuffered `select(entity)`, and consume none.
-
-    None where somebody listens to `do_orm_execute`: it may be any result, and read only once.
-    """
-    if session.dispatch.do_orm_execute:
-        return None
-    return [instance for chunk in result.chunks(None) for instance in chunk]

@@ -202,6 +202,7 @@ def test_every_form_of_a_union(world: World, base: int) -> None:
         lambda result: result.scalars().unique().all(),
         lambda result: [row._mapping[Agent.__table__.c.name] for row in result],
         lambda result: [row.name for row in result.unique()],
+        lambda result: result.yield_per(2).unique().all(),
         lambda result: [dict(row) for row in result.mappings()],
         lambda result: result.scalar(),
     ]

@@ -20,7 +20,7 @@ from sqlmodel_cache import clock
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, Counters, logger
 from sqlmodel_cache.latency import Timed
-from sqlmodel_cache.orm import _results, _sqlalchemy, bridge
+from sqlmodel_cache.orm import _results, bridge
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.queries.elements import Instance, columns_of, flat
 from sqlmodel_cache.orm.queries.instances import Keys, Wanted, instances_of_all
@@ -102,7 +102,7 @@ def answer(
             counters.miss(found.begun, timed.seconds)
     counters.hit(found.begun)
     if question.single:
-        return _sqlalchemy.entity_result(question.metadata, columns[0])
+        return _results.entity_result(question.metadata, columns[0])
     return _results.rows_result(question.metadata, zip(*columns, strict=True), filtered=True)
 
 
@@ -173,7 +173,7 @@ def _rows_of(
     session: Session, question: Question, result: Result[Any]
 ) -> Sequence[Sequence[Any]] | None:
     """Return what is to be stored of a load's result, and consume none; None: nothing."""
-    found = _sqlalchemy.prebuffered_instances(session, result)
+    found = _results.prebuffered_instances(session, result)
     if found is None or not question.plans:
         return found
     rows = ((each,) for each in found) if question.single else found

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlmodel_cache.config import check_seconds
 from sqlmodel_cache.errors import ConfigurationError
-from sqlmodel_cache.orm._sqlalchemy import PREBUFFERED
+from sqlmodel_cache.orm._results import PREBUFFERED
 
 # Every execution option of ours. What is nearly one of them is taken for a slip; other names that
 # begin with `cache_` belong to others (`cache_key`, `cache_region` of SQLAlchemy's own recipes).

@@ -30,7 +30,7 @@ from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.events import Bypass, logger
 from sqlmodel_cache.keys import Entry
 from sqlmodel_cache.latency import Timed
-from sqlmodel_cache.orm import _sqlalchemy, bridge
+from sqlmodel_cache.orm import _results, bridge
 from sqlmodel_cache.orm.model.capture import Row
 from sqlmodel_cache.orm.model.keying import unique_codec
 from sqlmodel_cache.orm.model.reader import NO_ROW, Found, Reader
@@ -182,7 +182,7 @@ def _learn(
         except Exception:
             settle(scope, held, None)
             raise
-        instances = _sqlalchemy.prebuffered_instances(scope.session, result)
+        instances = _results.prebuffered_instances(scope.session, result)
         row = None if instances is None else pointers.row_of(instances, text)
         settle(scope, held, row, begun, False)
         return result
@@ -205,7 +205,7 @@ def _follow(
 
     def load_and_correct() -> Result[Any]:
         result = load()
-        instances = _sqlalchemy.prebuffered_instances(scope.session, result) or ()
+        instances = _results.prebuffered_instances(scope.session, result) or ()
         if instances and [tuple(inspect(each).identity) for each in instances] != [pointer.pk]:
             _correct(scope, pointers, entry, text, pointer, instances)
         return result

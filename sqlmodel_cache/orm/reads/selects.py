@@ -21,7 +21,7 @@ from sqlalchemy.orm import Session
 
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
-from sqlmodel_cache.orm import _sqlalchemy
+from sqlmodel_cache.orm import _results
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import unions
 from sqlmodel_cache.orm.owned import Owned
@@ -99,7 +99,7 @@ def answer(
     load = partial(execute, session, statement, params, **buffered(how, options))
     if which.unique is not None:
         pointers = _pointers(scope.reader, which.unique)
-        made_of = partial(_sqlalchemy.entity_result, metadata_of(scope))
+        made_of = partial(_results.entity_result, metadata_of(scope))
         return look_up_unique(scope, pointers, which.values[0], load, made_of)
     assert keys is not None
     if len(keys) == 1:
@@ -148,10 +148,10 @@ def _one(scope: Scope, pk: Values, load: Callable[[], Result[Any]]) -> Result[An
         if instance is AGAIN:
             return load()
         bring_along(scope, arrivals)
-        return _sqlalchemy.entity_result(metadata, () if instance is None else (instance,))
+        return _results.entity_result(metadata, () if instance is None else (instance,))
 
     def is_empty(result: Any) -> bool:
-        return _sqlalchemy.prebuffered_instances(scope.session, result) == []
+        return _results.prebuffered_instances(scope.session, result) == []
 
     result: Result[Any] = look_up(
         scope, entry, identity(scope.reader.plan.mapper, pk), load, result_of, is_empty
@@ -167,7 +167,7 @@ def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) 
         if len(missing) < len(keys):
             return query(session, model, missing, autoflush=False)  # `decide` has flushed
         loaded.append(load())
-        instances = _sqlalchemy.prebuffered_instances(session, loaded[0])
+        instances = _results.prebuffered_instances(session, loaded[0])
         # Whether a row is there cannot be told of a result that must not be read.
         return dict.fromkeys(missing) if instances is None else by_identity(instances)
 
@@ -180,7 +180,7 @@ def _several(scope: Scope, keys: list[Values], load: Callable[[], Result[Any]]) 
         instances.sort(key=lambda each: inspect(each).identity)
     except TypeError:
         pass  # keys without an order: as they were asked for
-    return _sqlalchemy.entity_result(metadata_of(scope), instances)
+    return _results.entity_result(metadata_of(scope), instances)
 
 
 def forget_metadata() -> None:
@@ -194,4 +194,4 @@ def metadata_of(scope: Scope) -> Any:
     try:
         return _metadata[mapper.class_]
     except KeyError:
-        return _metadata.setdefault(mapper.class_, _sqlalchemy.entity_metadata(mapper))
+        return _metadata.setdefault(mapper.class_, _results.entity_metadata(mapper))
