@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -86,55 +87,47 @@ def _everything(engine: Any) -> list[Any]:
     return [(crew(engine, n), size(engine, n)) for n in (1, 2, 3)]
 
 
-def _move(engine: Any) -> None:
-    """Move a row that another transaction has moved since it was loaded here."""
+@contextmanager
+def _moved_meanwhile(engine: Any, *, cached: bool = True) -> Iterator[tuple[Session, Sailor]]:
+    """Yield a session and what it loaded: a row that another transaction has moved since; commit.
+
+    `cached`: as it is now, it is cached again.
+    """
     with Session(engine) as one:
-        sailor = one.get(Sailor, 1)  # from the cache: no snapshot begins
+        sailor = one.get_one(Sailor, 1)  # from the cache: no snapshot begins
         with Session(engine) as two:
-            two.get(Sailor, 1).crew_id = 2
+            two.get_one(Sailor, 1).crew_id = 2
             two.commit()
-        _everything(engine)
-        sailor.crew_id = 3
+        if cached:
+            _everything(engine)
+        yield one, sailor
         one.commit()
+
+
+def _move(engine: Any) -> None:
+    with _moved_meanwhile(engine) as (_, sailor):
+        sailor.crew_id = 3
 
 
 def _move_returning(engine: Any) -> None:
     """Do it by a statement that says afterwards which rows it moved."""
-    with Session(engine) as one:
-        one.get(Sailor, 1)
-        with Session(engine) as two:
-            two.get(Sailor, 1).crew_id = 2
-            two.commit()
-        _everything(engine)
+    with _moved_meanwhile(engine) as (one, _):
         changes = update(Sailor).where(Sailor.age == 0).values(crew_id=3)
         if engine.dialect.name == "postgresql":
             changes = changes.returning(Sailor.id)
         one.execute(changes)
         _everything(engine)
-        one.commit()
 
 
 def _delete_returning(engine: Any) -> None:
-    with Session(engine) as one:
-        one.get(Sailor, 1)
-        with Session(engine) as two:
-            two.get(Sailor, 1).crew_id = 2
-            two.commit()
-        _everything(engine)
+    with _moved_meanwhile(engine) as (one, _):
         one.execute(delete(Sailor).where(Sailor.crew_id == 2).returning(Sailor))
         _everything(engine)
-        one.commit()
 
 
 def _delete(engine: Any) -> None:
-    with Session(engine) as one:
-        sailor = one.get(Sailor, 1)
-        with Session(engine) as two:
-            two.get(Sailor, 1).crew_id = 2
-            two.commit()
-        _everything(engine)
+    with _moved_meanwhile(engine, cached=False) as (one, sailor):
         one.delete(sailor)
-        one.commit()
 
 
 def _both_insert(engine: Any) -> None:

@@ -1,15 +1,18 @@
-"""The models of cached queries; tables begin with `scenario_q`."""
+"""The models of cached queries, and rows of them; tables begin with `scenario_q`."""
 
 from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import JSON, ForeignKey, Integer, MetaData, Numeric, String, TypeDecorator
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from sqlmodel_cache import cached
+
+if TYPE_CHECKING:
+    from tests.scenarios.harness import World
 
 
 class Base(DeclarativeBase):
@@ -136,3 +139,20 @@ class Truck(Vehicle):
     id: Mapped[int] = mapped_column(ForeignKey("scenario_qvehicle.id"), primary_key=True)
     load: Mapped[int] = mapped_column(index=True)
     __mapper_args__ = {"polymorphic_identity": "truck"}
+
+
+def numbers(world: World) -> int:
+    """Return the first of a hundred keys that no other test uses; the tables are there."""
+    Base.metadata.create_all(world.outside)
+    return int(world.fresh[:6], 16) * 100 + 1_000_000
+
+
+def people(world: World, base: int) -> None:
+    """Store two squads and four agents."""
+    world.store(Squad(id=base, name="red"), Squad(id=base + 1, name="blue"))
+    world.store(
+        Agent(id=base, squad_id=base, name="a", rank=1),
+        Agent(id=base + 1, squad_id=base, name="b", rank=2),
+        Agent(id=base + 2, squad_id=base + 1, name="c", rank=3),
+        Agent(id=base + 3, squad_id=None, name="d", rank=base),
+    )

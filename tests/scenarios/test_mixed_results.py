@@ -11,21 +11,14 @@ from sqlalchemy import and_, event, func, insert, inspect, select, text, union, 
 from sqlalchemy.orm import Bundle, aliased, joinedload, with_polymorphic
 
 from tests.scenarios.harness import World, on_sqlite
-from tests.scenarios.query_models import Agent, Base, Boss, Loner, Squad, Staff, Truck
+from tests.scenarios.query_models import Agent, Boss, Loner, Squad, Staff, Truck, numbers, people
 
 
 @pytest.fixture
 def base(world: World) -> int:
     """Return the first of a hundred keys that no other test uses, of two squads and four agents."""
-    Base.metadata.create_all(world.outside)
-    base = int(world.fresh[:6], 16) * 100 + 1_000_000
-    world.store(Squad(id=base, name="red"), Squad(id=base + 1, name="blue"))
-    world.store(
-        Agent(id=base, squad_id=base, name="a", rank=1),
-        Agent(id=base + 1, squad_id=base, name="b", rank=2),
-        Agent(id=base + 2, squad_id=base + 1, name="c", rank=3),
-        Agent(id=base + 3, squad_id=None, name="d", rank=base),
-    )
+    base = numbers(world)
+    people(world, base)
     return base
 
 

@@ -50,14 +50,15 @@ from tests.scenarios.query_models import (
     Tin,
     Truck,
     Vehicle,
+    numbers,
+    people,
 )
 
 
 @pytest.fixture
 def base(world: World) -> int:
-    """Return the first of a thousand keys that no other test uses; the tables are there."""
-    Base.metadata.create_all(world.outside)
-    return int(world.fresh[:6], 16) * 100 + 1_000_000
+    """Return the first of a hundred keys that no other test uses; the tables are there."""
+    return numbers(world)
 
 
 def ask(world: World, statement: Any, **options: Any) -> list[Any]:
@@ -77,17 +78,6 @@ def learn(world: World, statement: Any, **options: Any) -> list[Any]:
 def names(rows: list[Any]) -> list[str]:
     """Return the names of the instances in rows of one."""
     return [row[0].name for row in rows]
-
-
-def people(world: World, base: int) -> None:
-    """Store two squads and four agents."""
-    world.store(Squad(id=base, name="red"), Squad(id=base + 1, name="blue"))
-    world.store(
-        Agent(id=base, squad_id=base, name="a", rank=1),
-        Agent(id=base + 1, squad_id=base, name="b", rank=2),
-        Agent(id=base + 2, squad_id=base + 1, name="c", rank=3),
-        Agent(id=base + 3, squad_id=None, name="d", rank=base),
-    )
 
 
 def in_squad(number: int) -> Any:

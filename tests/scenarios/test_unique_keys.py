@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ from sqlalchemy import (
     MetaData,
     String,
     UniqueConstraint,
-    event,
     func,
     insert,
     select,
@@ -34,7 +32,7 @@ from sqlalchemy.orm import (
 from sqlmodel_cache import ConfigurationError, SQLModelCache, aget_by, cached, get_by
 from sqlmodel_cache.orm.reads import pointers
 from sqlmodel_cache.orm.writes import listeners
-from sqlmodel_cache.transport import MemoryTransport
+from tests.queries.stage import Stage
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Hero, Member, Note
 
@@ -392,64 +390,18 @@ def test_a_store_that_fails(make_world: Callable[..., World], fault: str) -> Non
 # Every interleaving of one reader by unique key with one commit
 
 
-class _Stage:
-    """A database of one table; a reader and a writer, each at any step of the other."""
+def _read(engine: Any, number: int) -> Any:
+    """Return the name found under a number, None if there is no row."""
+    with Session(engine) as session:
+        found = get_by(session, Member, no=number)
+        return found and found.name
 
-    def __init__(self, engine: Any, transport: MemoryTransport, base: int) -> None:
-        self.engine = engine
-        self.transport = transport
-        self.base = base
-        self.at: dict[int, Callable[[], None]] = {}
-        self.steps = 0
-        self.running = False
 
-    def step(self, *_: Any) -> None:
-        """Let the other one do all it does, if this is the moment."""
-        if not self.running:
-            return
-        act = self.at.pop(self.steps, None)
-        self.steps += 1
-        if act is not None:
-            self.running = False
-            try:
-                act()
-            finally:
-                self.running = True
-
-    @contextmanager
-    def watched(self) -> Iterator[None]:
-        """Count store operations, statements and COMMITs as steps: before each of them."""
-        perform = self.transport.perform
-
-        def stepping(op: Any) -> Any:
-            self.step()
-            reply = perform(op)
-            self.step()
-            return reply
-
-        self.transport.perform = stepping  # type: ignore[method-assign]
-        event.listen(self.engine, "before_cursor_execute", self.step)
-        event.listen(self.engine, "after_cursor_execute", self.step)
-        self.steps, self.running = 0, True
-        try:
-            yield
-        finally:
-            self.running = False
-            event.remove(self.engine, "before_cursor_execute", self.step)
-            event.remove(self.engine, "after_cursor_execute", self.step)
-            self.transport.perform = perform  # type: ignore[method-assign]
-
-    def read(self, number: int) -> Any:
-        """Return the name found under a number, None if there is no row."""
-        with Session(self.engine) as session:
-            found = get_by(session, Member, no=number)
-            return found and found.name
-
-    def truth(self, number: int) -> Any:
-        """Return the same, of the database."""
-        with self.engine.connect() as connection:
-            table: Any = Member.__table__  # type: ignore[attr-defined]
-            return connection.scalar(select(table.c.name).where(table.c.no == number))
+def _truth(engine: Any, number: int) -> Any:
+    """Return the same, of the database."""
+    with engine.connect() as connection:
+        table: Any = Member.__table__  # type: ignore[attr-defined]
+        return connection.scalar(select(table.c.name).where(table.c.no == number))
 
 
 def _swap(session: Session, keys: tuple[int, int], number: int) -> None:
@@ -483,13 +435,13 @@ def _violations(world: World, write: str, *, rounds: str) -> list[str]:
     moment = 0
     while True:
         base = numbers(world) + moment * 10 + (100_000 if rounds == "read in write" else 0)
-        stage = _Stage(world.engine, world.backing.transport, base)
+        stage = Stage(world.engine, world.backing.transport)
         first, second = world.store(
             Member(no=base, name="first"), Member(no=base + 1, name="second")
         )
         for number in (base, base + 1, base + 2):
             for _ in range(3):
-                stage.read(number)
+                _read(world.engine, number)
 
         def writes(base: int = base, keys: tuple[int, int] = (first, second)) -> None:
             with Session(world.engine) as session:
@@ -498,11 +450,11 @@ def _violations(world: World, write: str, *, rounds: str) -> list[str]:
             for key in keys:  # others have the new rows cached at once
                 world.get(Member, key)
 
-        def reads(stage: _Stage = stage, base: int = base) -> None:
+        def reads(base: int = base) -> None:
             for number in (base, base + 1, base + 2):
-                stage.read(number)
+                _read(world.engine, number)
 
-        before = {n: stage.truth(base + n) for n in range(3)}
+        before = {n: _truth(world.engine, base + n) for n in range(3)}
         seen: dict[int, Any] = {}
         with stage.watched():
             if rounds == "read in write":
@@ -511,16 +463,16 @@ def _violations(world: World, write: str, *, rounds: str) -> list[str]:
             else:
                 stage.at[moment] = writes
                 for n in range(3):
-                    seen[n] = stage.read(base + n)
+                    seen[n] = _read(world.engine, base + n)
         late = bool(stage.at)
         if late:
             return found
-        after = {n: stage.truth(base + n) for n in range(3)}
+        after = {n: _truth(world.engine, base + n) for n in range(3)}
         for n, name in seen.items():
             if name not in (before[n], after[n]):
                 found.append(f"step {moment}: {n} was {name!r}")
         for _ in range(3):
-            rest = {n: stage.read(base + n) for n in range(3)}
+            rest = {n: _read(world.engine, base + n) for n in range(3)}
             if rest != after:
                 found.append(f"step {moment}: {rest} at rest, not {after}")
         moment += 1
