@@ -55,7 +55,7 @@ class RedisAsyncTransport:
     def __init__(self, client: Redis) -> None:
         vet(client, transport="RedisAsyncTransport", is_async=True)
         self._client: Any = client
-        self._cluster = is_cluster(client)
+        self.cluster = is_cluster(client)
         self._under_way = 0
         self._waiting: list[Passenger] = []
         self._journeys: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
@@ -93,7 +93,7 @@ class RedisAsyncTransport:
                 if run != ANY and epoch is not None and epoch[8:] != run:
                     epoch = None
                 return Reply(value, epoch)
-            what = plan(marked(op, self._run), cluster=self._cluster)
+            what = plan(marked(op, self._run), cluster=self.cluster)
             replies = []
             runs = set()
             try:
@@ -166,7 +166,7 @@ class RedisAsyncTransport:
                 future.set_result(answer)
 
     async def _perform_together(self, ops: list[Op]) -> list[Any]:
-        what = plan_together([marked(op, self._run) for op in ops], cluster=self._cluster)
+        what = plan_together([marked(op, self._run) for op in ops], cluster=self.cluster)
         (commands,) = what.pipelines
         replies, run = await self._send(commands, raise_on_error=False)
         runs = {run}

@@ -26,6 +26,7 @@ from sqlmodel_cache.transport.forks import tell_of_forks
 
 if TYPE_CHECKING:
     from sqlmodel_cache.keys import Entry, Shard
+    from sqlmodel_cache.protocol.write import Publication
     from sqlmodel_cache.transport.stores import Stores
 
 LIMIT: Final = 10_000  # rows; about 2 MB
@@ -45,6 +46,7 @@ class Backlog:
         self._entries: set[Entry] = set()
         self._shards: set[Shard] = set()
         self._failed_at = 0.0
+        self._failed: frozenset[Shard] = frozenset()  # shards of what failed then
         self._stop = threading.Event()
         self._worker: threading.Thread | asyncio.Task[None] | None = None
         tell_of_forks(self)
@@ -56,12 +58,15 @@ class Backlog:
         """Tell whether the store may still have an old value of this row."""
         return entry in self._entries or entry.shard in self._shards
 
-    def speaks_for(self) -> bool:
+    def speaks_for(self, publication: Publication) -> bool:
         """Tell whether a write failed a moment ago and waits: the next need not find out too.
 
-        Without this every commit of an outage would wait for a time-out of its own.
+        Without this every commit of an outage would wait for a time-out of its own. Of a Cluster
+        one node may be down: there it says nothing of other shards.
         """
-        return bool(self.waiting) and clock.real() - self._failed_at < REFUSAL
+        if not self.waiting or clock.real() - self._failed_at >= REFUSAL:
+            return False
+        return not self._stores.cluster or not self._failed.isdisjoint(_shards_of(publication))
 
     def add(self, op: Fence | Release, *, tried: bool) -> None:
         """Keep what failed, and see to it that it is tried again.
@@ -71,6 +76,7 @@ class Backlog:
         with self._lock:
             if tried:
                 self._failed_at = clock.real()
+                self._failed = _shards_of(op)
             self.waiting.append(op)
             self._entries.update(op.entries)
             self._shards.update(op.shards)
@@ -129,14 +135,28 @@ class Backlog:
         ]
 
     def _drain(self) -> Steps[None]:
-        """Send everything; what was taken is not sent again, even if a later one fails."""
+        """Send everything; what was taken is not sent again, even if a later one fails.
+
+        What fails goes behind the rest, which may be for another node; two in a row are enough.
+        """
+        failed = False
         while True:
             with self._lock:
                 if not self.waiting:
                     self._forget()
                     return
                 op = self.waiting[0]
-            yield op
+            try:
+                yield op
+            except UnavailableError:
+                with self._lock:
+                    if self.waiting and self.waiting[0] is op:
+                        self.waiting.append(self.waiting.pop(0))
+                if failed or len(self.waiting) < 2:
+                    raise
+                failed = True
+                continue
+            failed = False
             with self._lock:
                 if self.waiting and self.waiting[0] is op:
                     del self.waiting[0]
@@ -194,6 +214,10 @@ class Backlog:
                 return False
             self._worker = None
             return True
+
+
+def _shards_of(op: Fence | Release | Publication) -> frozenset[Shard]:
+    return frozenset((*op.shards, *(entry.shard for entry in op.entries)))
 
 
 def _pauses() -> Iterable[float]:

@@ -21,7 +21,7 @@ class Stores:
 
     `blocks`: asking `sync` may wait for a network. `full`: leases, fences and epochs exist.
     `dated`: it tells the time, and whose time it is, and its values are no copies; `steady`: and
-    nobody can set that clock.
+    nobody can set that clock. `cluster`: it is several servers, of which one may be away.
     """
 
     sync: Any
@@ -32,6 +32,7 @@ class Stores:
     awaits: bool = field(init=False)  # `async_` is asked by a coroutine
     dated: bool = field(init=False)
     steady: bool = field(init=False)
+    cluster: bool = field(init=False)
     breaker: Breaker = field(default_factory=Breaker)
     close: Callable[[], None] = field(default=lambda: None)
     aclose: Callable[[], Awaitable[None]] | None = None
@@ -48,6 +49,8 @@ class Stores:
         )
         object.__setattr__(self, "dated", dated)
         object.__setattr__(self, "steady", getattr(self.sync, "steady", False))
+        cluster = any(getattr(one, "cluster", False) for one in asked)
+        object.__setattr__(self, "cluster", cluster)
 
 
 def open_stores(transport: object) -> Stores:

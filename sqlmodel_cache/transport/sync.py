@@ -42,7 +42,7 @@ class RedisSyncTransport:
     def __init__(self, client: Redis) -> None:
         vet(client, transport="RedisSyncTransport", is_async=False)
         self._client: Any = client
-        self._cluster = is_cluster(client)
+        self.cluster = is_cluster(client)
 
     def __repr__(self) -> str:
         return f"<RedisSyncTransport {type(self._client).__name__}>"
@@ -70,7 +70,7 @@ class RedisSyncTransport:
             entry = op.entry
             value, epoch = self._client.execute_command("MGET", entry.value, entry.shard.epoch)
             return Reply(value, epoch)
-        what = plan(marked(op, self._run), cluster=self._cluster)
+        what = plan(marked(op, self._run), cluster=self.cluster)
         if type(op) is Fence or type(op) is Release:  # twice per commit, and nothing to be read
             try:
                 for commands in what.pipelines:

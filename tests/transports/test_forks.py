@@ -25,6 +25,7 @@ from sqlmodel_cache import CacheConfig, SQLModelCache
 from sqlmodel_cache.errors import UnavailableError
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.protocol.ops import Get, Release, Reply
+from sqlmodel_cache.protocol.write import Publication
 from sqlmodel_cache.testing.contract.full import WRITER, store_row
 from sqlmodel_cache.transport import RedisSyncTransport
 from sqlmodel_cache.transport.backlog import Backlog
@@ -263,7 +264,7 @@ def test_a_backlog_is_its_parents(server: RedisServer, space: KeySpace) -> None:
 
 
 def _backlog_in_a_child(backlog: Backlog, other: Any) -> Any:
-    size, speaks = len(backlog), backlog.speaks_for()
+    size, speaks = len(backlog), backlog.speaks_for(Publication((other,), ()))
     backlog.add(Release(WRITER, (other,), ()), tried=True)
     worker = backlog._worker
     alive = isinstance(worker, threading.Thread) and worker.is_alive()

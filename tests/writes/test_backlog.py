@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlmodel_cache import SQLModelCache, _state, cached_sessionmaker, clock
 from sqlmodel_cache.keys import KeySpace
 from sqlmodel_cache.protocol.ops import Fence, Fenced, Lease, Release
+from sqlmodel_cache.protocol.write import Publication
 from sqlmodel_cache.transport import backlog as backlogs
 from sqlmodel_cache.transport.backlog import Backlog
 from sqlmodel_cache.transport.stores import open_stores
@@ -173,6 +174,39 @@ def test_overflow_becomes_whole_models(monkeypatch, waiting):
     assert len(backlog) == 0
     fenced = {type(store.perform(Lease(e, "t", bytes(12), None, 1))) is Fenced for e in entries}
     assert fenced == {type(waiting) is Fence}
+
+
+def test_what_fails_holds_nobody_up():
+    """One node of a Cluster is down: what waits for the others is told to them."""
+    space = KeySpace("p", "n", "team")
+    down, up = (Release("w", (space.entry(pk),), ()) for pk in ("i1", "i2"))
+    store = ScriptedTransport()
+    store.on = lambda op: fail(op, Release) if op == down else None
+    backlog = Backlog(open_stores(store), [].append)
+    backlog.add(down, tried=True)
+    backlog.add(up, tried=True)
+    until = clock.real() + 10
+    while up in backlog.waiting and clock.real() < until:
+        threading.Event().wait(0.01)
+    assert backlog.waiting == [down]
+    backlog.close()
+
+
+def test_a_node_that_is_down_speaks_for_itself():
+    """On a Cluster the next fence is tried, unless it goes where the last one failed."""
+    space = KeySpace("p", "n", "team")
+    entries = [space.entry(f"i{number}") for number in range(50)]
+    other = next(one for one in entries if one.shard != entries[0].shard)
+    for cluster in (False, True):
+        store = ScriptedTransport()
+        store.cluster = cluster
+        store.on = lambda op: fail(op, Release)
+        backlog = Backlog(open_stores(store), [].append)
+        backlog.add(Release("w", entries[:1], ()), tried=True)
+        assert backlog.speaks_for(Publication((*entries[:1], other), ()))
+        assert backlog.speaks_for(Publication((), (entries[0].shard,)))
+        assert backlog.speaks_for(Publication((other,), ())) is not cluster
+        backlog.close()
 
 
 def test_nothing_is_started_without_need():

@@ -77,7 +77,7 @@ class Publishing:
 
     def fence(self) -> bool:
         """Fence; False if the store could not be asked."""
-        self.tried = self.aborts or not self.cache.backlog.speaks_for()
+        self.tried = self.aborts or not self.cache.backlog.speaks_for(self.publication)
         self.fenced = self._stands() or (
             self.tried and self._ask(self.publication.fence(), "fence")
         )
