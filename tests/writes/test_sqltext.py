@@ -135,6 +135,7 @@ def test_anything(text):
         ("ALTER SESSION SET CURRENT_SCHEMA = other", Effect.SETTINGS | Effect.ANYTHING),
         ("BEGIN ISOLATION LEVEL REPEATABLE READ", Effect.ISOLATION),
         ("start transaction read only, isolation level serializable", Effect.ISOLATION),
+        ("START TRANSACTION READ ONLY AS OF TIMESTAMP '2026-01-01'", Effect.ISOLATION),
         ("COMMIT", Effect.COMMIT),
         ("end", Effect.COMMIT),
     ],

@@ -83,7 +83,7 @@ _PLAIN_COMMIT = re.compile(
 )
 _XA_COMMIT = re.compile(r"xa\b(?!\s+(?:start|begin|end|prepare|rollback|recover)\b)", re.IGNORECASE)
 _ISOLATION = re.compile(r"set\s+(?P<local>local\s+)?transaction\b", re.IGNORECASE)
-_BEGINS_AT = re.compile(r"(?:begin|start)\b.*\bisolation\b", _I)
+_BEGINS_AT = re.compile(r"(?:begin|start)\b.*\b(?:isolation|as\s+of)\b", _I)
 _SET = re.compile(r"set\s+(?:(?P<local>local)\s+|(?:session|global|persist)\s+)?", re.IGNORECASE)
 _SETS = re.compile(r"([@\w.\"`]+)\s*(?::?=|\bto\b)", re.IGNORECASE)
 # Settings that change neither which rows are seen nor how their values read.
