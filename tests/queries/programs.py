@@ -128,7 +128,8 @@ class Run:
     def _begin(self, session: Any) -> None:
         """Let a snapshot begin, if there is to be one.
 
-        A hit begins none (docs/consistency.md, "Isolation levels"), and a load does.
+        A hit begins none, and a load does: docs/consistency.md, "Several reads are not one
+        snapshot".
         """
         if self._schema.place.snapshots and not session.in_transaction():
             look = select(func.count()).select_from(self._schema.base.metadata.sorted_tables[0])
