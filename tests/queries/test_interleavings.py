@@ -289,7 +289,7 @@ def test_old_values_of_a_row_that_waits_are_unknown(
     store: Any = ScriptedTransport()
     SQLModelCache.configure(store, namespace=uuid4().hex)
     monkeypatch.setattr(Backlog, "_start", lambda _: None)
-    monkeypatch.setattr(Backlog, "speaks_for", lambda _: False)
+    monkeypatch.setattr(Backlog, "speaks_for", lambda *_: False)
     monkeypatch.setattr(Breaker, "failed", lambda *_: None)
     with Session(engine) as session:
         session.get(Hero, 1)
