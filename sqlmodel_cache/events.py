@@ -69,7 +69,7 @@ Step: TypeAlias = Literal[
     "miss",  # the same with the database in between, and the fill
     "database",  # the load inside a miss: what a read costs without a cache
     "failure",  # until a lookup was given up
-    "fill",
+    "fill",  # where nobody waits for the store's answer, the sending of it
     "fence",  # before a COMMIT
     "release",  # after it
 ]

@@ -114,6 +114,8 @@ class Cache:
 
     def stats(self) -> Stats:
         """Return the counts as they stand."""
+        if self.stores.sends:
+            self.stores.sync.hear()
         tiers = self.stores.local
         local = None if tiers is None else tiers.local_stats()
         return self.tally.snapshot(self.stores.breaker.state.value, len(self.backlog), local)

@@ -85,6 +85,7 @@ class Frames:
                 frame.pending[table] -= 1
                 frame.rows.update(keys)
                 return
+        self.wrote = True
         self._stack[-1].rows.update(keys)
 
     def savepoint(self, name: str) -> None:
@@ -124,7 +125,7 @@ class Frames:
 
     def is_touched(self, key: Hashable, table: Hashable) -> bool:
         """Tell whether the row `key` of `table` may have been written."""
-        return any(
+        return self.wrote and any(
             key in frame.rows or table in frame.tables or frame.pending.get(table, 0) > 0
             for frame in self._stack
         )

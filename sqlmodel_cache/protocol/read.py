@@ -57,7 +57,7 @@ class Patience:
     step: float = 0.005
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Held:
     """A lease that is mine: the right to fill `entry` under `epoch`. `token` names the grant.
 
@@ -71,14 +71,14 @@ class Held:
     early: bool = False  # a good value is there meanwhile: nobody need wait for this fill
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Hit:
     """The entry is there; `found` is what `verify` made of it."""
 
     found: object
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Miss:
     """Read the database; then fill if there is a lease."""
 

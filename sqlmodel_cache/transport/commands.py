@@ -73,7 +73,7 @@ MODEL_RELEASE: Final = Script("model_release")
 GUARD: Final = Script("guard")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Plan:
     """What to send, pipeline by pipeline, and how to read all the replies in a row."""
 
@@ -166,7 +166,7 @@ def _get_many(op: GetMany, cluster: bool) -> Plan:
     if cluster:
         groups = [part for entries in _by_shard(op.entries) for part in _chunks(entries)]
     else:
-        groups = list(_chunks(list(dict.fromkeys(op.entries))))
+        groups = list(_chunks(list({entry.value: entry for entry in op.entries}.values())))
     commands: list[Command] = []
     for group in groups:
         epochs = dict.fromkeys([entry.shard.epoch for entry in group])
@@ -182,12 +182,10 @@ def _get_many(op: GetMany, cluster: bool) -> Plan:
     def read(replies: list[list[bytes | None]]) -> list[Reply]:
         if twice:
             replies = _agreed(replies)
-        found: dict[str, Reply] = {}
-        for group, command, values in zip(groups, commands, replies, strict=True):
-            seen = dict(zip(command[1:], values, strict=True))
-            for entry in group:
-                found[entry.value] = Reply(seen[entry.value], seen[entry.shard.epoch])
-        return [found[entry.value] for entry in op.entries]
+        seen: dict[str, bytes | None] = {}  # an epoch of several commands as the last one has it
+        for command, values in zip(commands, replies, strict=True):
+            seen.update(zip(command[1:], values, strict=True))
+        return [Reply(seen[entry.value], seen[entry.shard.epoch]) for entry in op.entries]
 
     return Plan(pipelines, read)
 

@@ -33,6 +33,11 @@ def is_denied(error: BaseException) -> bool:
     return "NoPermissionError" in _client_classes(error)
 
 
+def is_hung_up(error: BaseException) -> bool:
+    """Tell whether a connection broke, which says nothing of whether the next one will."""
+    return "ConnectionError" in _client_classes(error)
+
+
 def is_moving(error: BaseException) -> bool:
     """Tell whether a Cluster that is up moves just this slot to another node.
 

@@ -7,8 +7,8 @@ in the meantime), we find out by trying: on a connection that has served before,
 sent once more over a new socket. Every operation can bear that (see `protocol.ops`).
 
 Invariants: a line in the stack has no reply under way but what it `owes`, which whoever takes it
-reads first; one that failed is disconnected, and redis-py connects it again when it is next used.
-A line knows the run of its server before it serves anything (see `runs`).
+reads before his own; one that failed is disconnected, and redis-py connects it again when it is
+next used. A line knows the run of its server before it serves anything (see `runs`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as HungUpError
 from redis.exceptions import ResponseError
 
 from sqlmodel_cache.protocol.ops import Get, Op, Reply
-from sqlmodel_cache.transport.commands import Command, plan
+from sqlmodel_cache.transport.commands import Command, is_unknown_script, plan
 from sqlmodel_cache.transport.forks import tell_of_forks
 from sqlmodel_cache.transport.owing import Line, Sent, reply_of
 from sqlmodel_cache.transport.runs import ANY
@@ -45,6 +45,7 @@ class RedisLineTransport(RedisSyncTransport):
         self._trusting = trust_failover
         self.dated = not trust_failover
         self._idle: deque[Line] = deque()
+        self._proven: set[type] = set()  # operations that were performed since the last error
         self._of_parents: list[Any] = []
         tell_of_forks(self)
 
@@ -88,13 +89,26 @@ class RedisLineTransport(RedisSyncTransport):
             if run != ANY and current is not None and current[8:] != run:
                 current = None
             return Reply(value, current)
-        return super().perform(op)
+        answer = super().perform(op)
+        self._proven.add(type(op))
+        return answer
 
-    def send(self, op: Op) -> Sent | None:
+    def send(self, op: Op, heard: Callable[[Any], object] | None = None) -> Sent | None:
         """Send `op` and wait for no reply; None: it was not sent, or may not have been.
 
-        Nothing is connected for it, and whoever hears that it has not arrived performs it.
+        Nothing is connected for it. Whoever hears that it has not arrived performs it; where one
+        only wants to have `heard` what came of it (see `Sent`), nobody does. So then it is sent
+        only if the like was performed since the server last said an error: it knows the script.
         """
+        if heard is not None and type(op) not in self._proven:
+            return None
+
+        def ended(answer: Any) -> None:
+            if isinstance(answer, Exception):
+                self._proven.clear()
+            if heard is not None:
+                heard(None if is_unknown_script(answer) else answer)
+
         what = plan(op, cluster=False)
         if len(what.pipelines) != 1:
             return None
@@ -109,7 +123,7 @@ class RedisLineTransport(RedisSyncTransport):
                 line.owes.read()
             request = b"".join(map(packed, commands))
             line.connection.send_packed_command([request], check_health=False)
-            sent = line.owes = Sent(idle, line, len(commands))
+            sent = line.owes = Sent(idle, line, len(commands), ended)
         except Exception:
             line.connection.disconnect()
             return None
@@ -119,6 +133,12 @@ class RedisLineTransport(RedisSyncTransport):
         finally:
             idle.append(line)
         return sent
+
+    def hear(self) -> None:
+        """Have what was sent be read, so that everybody has heard of it who wanted to."""
+        for line in list(self._idle):
+            if (sent := line.owes) is not None:
+                sent.arrived()
 
     def _send(self, commands: list[Command]) -> tuple[list[Any], bytes]:
         return self._exchange(b"".join(map(packed, commands)), len(commands))
@@ -130,19 +150,18 @@ class RedisLineTransport(RedisSyncTransport):
         except IndexError:
             line, served = self._new_line(), False
         try:
-            if line.owes is not None:
-                line.owes.read()
             try:
-                replies = _talk(line.connection, request, count)
+                replies = _talk(line, request, count)
             except HungUpError:
                 if not served:
                     raise
-                replies = _talk(line.connection, request, count)
+                replies = _talk(line, request, count)
             self._run = run = line.run
         finally:
             self._idle.append(line)
         for reply in replies:
             if isinstance(reply, ResponseError):
+                self._proven.clear()
                 raise reply
         return replies, run
 
@@ -152,21 +171,23 @@ class RedisLineTransport(RedisSyncTransport):
             connection = pool.get_connection()
         except TypeError:  # redis-py before 5.3 wants the name of a command
             connection = pool.get_connection("MGET")
-        line = Line(connection)
-        if not self._trusting:
-            try:
-                connection.register_connect_callback(line.learn)
-                line.learn(connection)
-            except BaseException:
-                connection.disconnect()
-                pool.release(connection)
-                raise
+        line = Line(connection, asks=not self._trusting)
+        try:
+            connection.register_connect_callback(line.learn)
+            line.learn(connection)
+        except BaseException:
+            connection.disconnect()
+            pool.release(connection)
+            raise
         return line
 
 
-def _talk(connection: Any, request: bytes, count: int) -> list[Any]:
+def _talk(line: Line, request: bytes, count: int) -> list[Any]:
+    connection = line.connection
     try:
         connection.send_packed_command([request], check_health=False)
+        if line.owes is not None:
+            line.owes.read()
         return [reply_of(connection) for _ in range(count)]
     except BaseException:
         connection.disconnect()

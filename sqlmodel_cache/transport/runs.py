@@ -42,7 +42,7 @@ def marked(op: Op, run: bytes) -> Op:
     nobody's, and is replaced by the next lease.
     """
     if type(op) is Lease and run != ANY:
-        return replace(op, epoch=op.epoch[:8] + run)
+        return Lease(op.entry, op.token, op.epoch[:8] + run, op.rejected, op.duration)
     return op
 
 
@@ -52,16 +52,17 @@ def judged(answer: Any, runs: Iterable[bytes]) -> Any:
     And without the clock of a server that is not known to be the one that the epoch names.
     """
     known = [run for run in runs if run != ANY]
+    only = known[0] if len(known) == 1 else None
     if isinstance(answer, list):
-        return [_judged(one, known) for one in answer]
-    return _judged(answer, known)
+        return [_judged(one, only, bool(known)) for one in answer]
+    return _judged(answer, only, bool(known))
 
 
-def _judged(answer: Any, known: list[bytes]) -> Any:
+def _judged(answer: Any, only: bytes | None, known: bool) -> Any:
     kind = type(answer)
-    if kind not in (Reply, Sight, Granted):
+    if kind is not Reply and kind is not Sight and kind is not Granted:
         return answer
-    if answer.epoch is not None and known == [answer.epoch[8:]]:
+    if answer.epoch is not None and answer.epoch[8:] == only:
         return answer
     if kind is Granted:
         return replace(answer, at=None)

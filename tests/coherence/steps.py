@@ -127,7 +127,9 @@ def watch_transports(delay: Callable[[], None]) -> None:
     send, arrived = RedisLineTransport.send, Sent.arrived
 
     @wraps(send)
-    def sending(self: Any, op: Any) -> Sent | None:
+    def sending(self: Any, op: Any, *heard: Any) -> Sent | None:
+        if type(op) is not Fence:
+            return send(self, op, *heard)
         if not _FENCES.isdisjoint(_armed):
             return None  # it is to be performed
         sent = send(self, op)
@@ -207,9 +209,9 @@ def delay_fills(delay: Callable[[], None]) -> None:
     settle = lookup.settle
 
     @wraps(settle)
-    def dawdle(*arguments: Any) -> bool:
+    def dawdle(*arguments: Any, **named: Any) -> bool:
         delay()
-        return settle(*arguments)
+        return settle(*arguments, **named)
 
     for module in (lookup, many, answer):
         vars(module)["settle"] = dawdle

@@ -195,6 +195,16 @@ def test_rows_named_after_their_statement(frames: Frames) -> None:
     assert frames.capture() == touched("qrst")
 
 
+def test_rows_named_that_nobody_expected(frames: Frames) -> None:
+    """They are rows that were written, and the end of the root forgets them."""
+    frames.name_rows("T", ["r"])
+    assert frames.wrote
+    assert frames.is_touched("r", "T")
+    frames.clear()
+    assert frames.capture() == touched()
+    assert not frames.is_touched("r", "T")
+
+
 def test_rows_named_belong_to_their_statements_frame(frames: Frames) -> None:
     """Also if somebody began a savepoint meanwhile; what another statement touched stays."""
     frames.savepoint("a")

@@ -47,9 +47,10 @@ def ops(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             told.append(op)
         return perform(self, op)
 
-    def sending(self: RedisLineTransport, op: Any) -> Any:
-        told.extend(["ahead", op])
-        return send(self, op)
+    def sending(self: RedisLineTransport, op: Any, *heard: Any) -> Any:
+        if type(op) is Fence:
+            told.extend(["ahead", op])
+        return send(self, op, *heard)
 
     def arriving(self: Sent) -> bool:
         told.append("arrived")

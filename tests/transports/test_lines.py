@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from sqlmodel_cache.keys import KeySpace
-from sqlmodel_cache.protocol.ops import Fence, Get, Reply
+from sqlmodel_cache.protocol.ops import Abandon, Fence, Get, Reply
 from sqlmodel_cache.transport.commands import FENCE
 from sqlmodel_cache.transport.lines import RedisLineTransport, pack, packed
 from sqlmodel_cache.transport.url import open_url
@@ -211,6 +211,116 @@ def test_a_line_that_broke_while_it_owed(server: RedisServer, key_prefix: str) -
     assert sent is not None
     assert not sent.arrived()
     pair.close()
+
+
+def test_what_nobody_performs_again_was_performed_before(
+    known: RedisLineTransport, key_prefix: str
+) -> None:
+    """And after an error of the server's it is performed again first: the server lost scripts."""
+    told: list[object] = []
+    assert known.send(Abandon(_get(key_prefix).entry, "grant"), told.append) is None
+    assert known.send(_fence(key_prefix), told.append) is not None
+    known._client.sadd(f"{key_prefix}:set", "member")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        known.get(f"{key_prefix}:set")
+    assert known.send(_fence(key_prefix), told.append) is None
+    known.perform(_fence(key_prefix))
+    assert known.send(_fence(key_prefix), told.append) is not None
+    known.hear()
+    assert told == [1, 1]
+
+
+@pytest.mark.parametrize("reader", ["next", "hear", "arrived", "send"])
+def test_who_sent_it_hears_what_came_of_it(
+    known: RedisLineTransport, key_prefix: str, reader: str
+) -> None:
+    """Once, whoever reads it; before that, nothing."""
+    told: list[object] = []
+    sent = known.send(_fence(key_prefix), told.append)
+    assert sent is not None
+    assert told == []
+    if reader == "next":
+        assert known.perform(_get(key_prefix)) == Reply(None, None)
+    elif reader == "send":
+        known.send(_fence(key_prefix))
+    elif reader == "arrived":
+        assert sent.arrived()
+    known.hear()
+    assert told == [1]
+    known.hear()
+    assert sent.arrived()
+    assert told == [1]
+
+
+def test_a_script_that_is_gone_is_no_failure(known: RedisLineTransport, key_prefix: str) -> None:
+    """The server is well: nothing came of what was sent, and the next one is performed."""
+    told: list[object] = []
+    known._client.script_flush()
+    sent = known.send(_fence(key_prefix), told.append)
+    assert sent is not None
+    assert not sent.arrived()
+    assert told == [None]
+    assert known.send(_fence(key_prefix), told.append) is None
+
+
+def test_an_error_is_heard(known: RedisLineTransport, key_prefix: str) -> None:
+    """As it is."""
+    told: list[object] = []
+    (entry,) = _fence(key_prefix).entries
+    known._client.set(entry.lock, "not a hash")
+    known.send(_fence(key_prefix), told.append)
+    known.hear()
+    (error,) = told
+    assert isinstance(error, redis.ResponseError)
+    assert known.get(f"{key_prefix}:none") is None
+
+
+@pytest.mark.parametrize("trusting", [False, True], ids=["asks", "trusts"])
+@pytest.mark.parametrize("by", ["us", "the server"])
+def test_a_connection_that_breaks_takes_along_what_it_owed(
+    server: RedisServer, key_prefix: str, by: str, trusting: bool
+) -> None:
+    """Who sent it hears of it, and no reply over the new connection is taken for the old one."""
+    pair = open_url(f"{server.url}?trust_failover={int(trusting)}")
+    transport = pair.sync
+    transport.perform(_fence(key_prefix))
+    transport.set(f"{key_prefix}:a", b"1", 60)
+    told: list[object] = []
+    transport.send(_fence(key_prefix), told.append)
+    (line,) = transport._idle
+    if by == "us":
+        line.connection.disconnect()
+    else:
+        with server.client() as client:
+            client.client_kill_filter(_type="normal", skipme=True)
+        # Nobody knows whether its reply was in the socket before the end of it.
+        line.connection._parser._sock.recv(100)
+    assert transport.get(f"{key_prefix}:a") == b"1"
+    assert transport.get(f"{key_prefix}:none") is None
+    (error,) = told
+    assert isinstance(error, redis.ConnectionError)
+    pair.close()
+
+
+def test_an_interrupted_reader_says_nothing(
+    known: RedisLineTransport, key_prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came of it nobody can tell any more; that is no failure of the store's."""
+    told: list[object] = []
+    sent = known.send(_fence(key_prefix), told.append)
+    (line,) = known._idle
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(line.connection, "read_response", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            known.get(f"{key_prefix}:a")
+    assert told == [None]
+    assert sent is not None
+    assert not sent.arrived()
+    assert known.get(f"{key_prefix}:a") is None
 
 
 def test_what_cannot_be_sent(server: RedisServer, key_prefix: str) -> None:

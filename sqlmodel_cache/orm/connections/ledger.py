@@ -93,7 +93,7 @@ class Ledger:
         return (
             self.everything
             or self.frames.is_touched((table, pk), table)
-            or table in self.doubtful_tables()
+            or (bool(self.doubtful) and table in self.doubtful_tables())
         )
 
     @property

@@ -7,7 +7,7 @@ wrappers, composites, `@reconstructor`) is made again, from the same raw values,
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlmodel_cache.orm.model.reader import Reader
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Row:
     """One row as it will be stored."""
 
@@ -93,13 +93,11 @@ def unheard(session: Session, mapper: Mapper[Any]) -> bool:
     )
 
 
-@contextmanager
 def capturing(
     session: Session, reader: Reader, wanted: frozenset[tuple[Any, ...]], shard: Any = None
-) -> Iterator[Capture]:
+) -> AbstractContextManager[Capture]:
     """Collect the wanted rows that `session` loads inside the block."""
-    with capturing_all(session, Capture(reader, wanted, shard)) as capture:
-        yield capture
+    return capturing_all(session, Capture(reader, wanted, shard))
 
 
 @contextmanager

@@ -151,8 +151,10 @@ class Reader:
 
         None if it leaves none: a concrete subclass has rows of its own.
         """
-        self._learn_hierarchy()
-        return self._by_mapper.get(mapper)
+        shape = self._by_mapper.get(mapper)
+        if shape is None and self._learn_hierarchy():
+            shape = self._by_mapper.get(mapper)
+        return shape
 
     def tell_of_key(self, pk: tuple[Any, ...]) -> None:
         """Say once that a key of this form never finds a cached row; no value is named."""

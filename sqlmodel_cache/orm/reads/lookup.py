@@ -207,14 +207,15 @@ def _fill(
     begun: float,
 ) -> Any:
     """Return what `load` loads, and store its row."""
-    with nullcontext() if held.early else scope.cache.flights.leading(held.entry.value):
+    with nullcontext() if held.early else scope.cache.flights.leading(held.entry.value) as flight:
         try:
             with capturing(scope.session, scope.reader, frozenset((pk,)), scope.shard) as capture:
                 loaded = load()
         except Exception:
             settle(scope, held, None)
             raise
-        settle(scope, held, NO_SUCH_ROW if is_empty(loaded) else capture.rows.get(pk), begun)
+        row = NO_SUCH_ROW if is_empty(loaded) else capture.rows.get(pk)
+        settle(scope, held, row, begun, awaited=flight is not None and flight.awaited)
         return loaded
 
 

@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from sqlmodel_cache.errors import ConfigurationError
 from sqlmodel_cache.events import Bypass
 from sqlmodel_cache.keys import Entry
-from sqlmodel_cache.orm import _sqlalchemy
 from sqlmodel_cache.orm.binding import binding_of, cache_of
 from sqlmodel_cache.orm.model.plan import plan_of
 from sqlmodel_cache.orm.reads.along import bring_along
@@ -57,9 +56,8 @@ def fetch(session: Session, model: type[T], keys: Iterable[Any]) -> tuple[list[T
     filled = 0
     missing = dict.fromkeys(wanted)
     identity_class = mapper.identity_key_from_primary_key((None,) * len(mapper.primary_key))[0]
-    for pk in wanted:
-        key = (identity_class, pk, None)
-        if _sqlalchemy.knows(session, key) and holds(session, key):
+    for pk in wanted if len(session.identity_map) else ():  # mostly it has nothing yet
+        if holds(session, (identity_class, pk, None)):
             found[pk] = session.get(model, respelt.pop(pk, pk))
             missing.pop(pk, None)
     if missing and plan is not None:

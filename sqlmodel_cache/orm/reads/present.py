@@ -44,7 +44,7 @@ def instance_of(scope: Scope, found: object, arrivals: list[Arrival]) -> Any:
         return None
     assert type(found) is Found
     quiet = unheard(scope.session, found.hydrator.mapper)
-    return _instance_of(scope, found, arrivals, quiet, None)
+    return _instance_of(scope.session, found, arrivals, quiet, bool(scope.reader.plan.steps), None)
 
 
 def instances_of(
@@ -55,6 +55,8 @@ def instances_of(
     `place`: where they arrive, if loader options say so.
     """
     instances: dict[K, Any] = {}
+    session = scope.session
+    along = bool(scope.reader.plan.steps if place is None else place.steps)
     hydrator = quiet = None
     for key, found in hits.items():
         if found is NO_ROW:
@@ -63,8 +65,8 @@ def instances_of(
         assert type(found) is Found
         if found.hydrator is not hydrator:  # nearly always all are of one class
             hydrator = found.hydrator
-            quiet = unheard(scope.session, hydrator.mapper)
-        instance = _instance_of(scope, found, arrivals, bool(quiet), place)
+            quiet = unheard(session, hydrator.mapper)
+        instance = _instance_of(session, found, arrivals, bool(quiet), along, place)
         if instance is not AGAIN:
             instances[key] = instance
     return instances
@@ -121,10 +123,14 @@ def unload(
 
 
 def _instance_of(
-    scope: Scope, found: Found, arrivals: list[Arrival], quiet: bool, place: Place | None
+    session: Session,
+    found: Found,
+    arrivals: list[Arrival],
+    quiet: bool,
+    along: bool,
+    place: Place | None,
 ) -> Any:
-    session, hydrator = scope.session, found.hydrator
-    along = bool(scope.reader.plan.steps if place is None else place.steps)
+    hydrator = found.hydrator
     key = (hydrator.identity_class, found.identity, None)
     if _sqlalchemy.knows(session, key):
         present = session.identity_map.get(key)
