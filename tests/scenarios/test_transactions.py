@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from sqlalchemy import update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import text, update
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from tests.scenarios.harness import World, on_sqlite
 from tests.scenarios.models import Badge, Errand, Hero, Town
@@ -28,6 +28,38 @@ def test_b03_a_flushed_row_comes_from_the_database_for_its_writer_only(world: Wo
         writer.commit()
     assert world.miss(Hero, pk).name == "Bea"
     assert world.hit(Hero, pk).name == "Bea"
+
+
+def test_b03_a_statement_that_failed(world: World) -> None:
+    """Where it aborts the transaction, reads raise until that ends, as without a cache.
+
+    A ROLLBACK TO SAVEPOINT ends that, too.
+    """
+    pk = world.store(Hero(name="Ann"))
+    world.warm(Hero, pk)
+    with world.session() as session:
+        if world.database != "postgresql":
+            with pytest.raises(DBAPIError):
+                session.execute(text("SELECT no_such_column FROM scenario_hero"))
+            assert session.get(Hero, pk).name == "Ann"
+            return
+        savepoint = world.savepoint(session)
+        with pytest.raises(DBAPIError):
+            session.execute(text("SELECT 1 / 0"))
+        with pytest.raises(DBAPIError, match="transaction is aborted"):
+            session.get(Hero, pk)
+        savepoint.rollback()
+        with world.no_sql():
+            assert session.get(Hero, pk).name == "Ann"
+        session.expunge_all()
+        with pytest.raises(DBAPIError):
+            session.execute(text("SELECT 1 / 0"))
+        with pytest.raises(DBAPIError, match="transaction is aborted"):
+            session.get(Hero, pk)
+        session.rollback()
+        with world.no_sql():
+            assert session.get(Hero, pk).name == "Ann"
+    assert world.stats().bypasses == {"session_inactive": 2}
 
 
 @on_sqlite

@@ -30,6 +30,8 @@ class Ledger:
     Attributes:
         frames: the savepoint stack of touched `(table, encoded key)` rows and tables.
         everything: a text that could have written anything was run in this transaction.
+        aborted: a statement has failed, and the database refuses others until the transaction or
+            a savepoint is rolled back.
         isolation_changed: the level is not what SQLAlchemy believes, until the root ends.
         settings: the meaning of rows was changed (search_path, role, ...) for good.
         local_settings: the same, until the root transaction ends.
@@ -50,6 +52,7 @@ class Ledger:
     """
 
     __slots__ = (
+        "aborted",
         "ahead",
         "begun",
         "begun_by",
@@ -83,6 +86,7 @@ class Ledger:
         self.clean_since = float("-inf")
         self.translate: Mapping[Any, Any] | None = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
+        self.aborted = False
 
     def doubtful_tables(self) -> set[str]:
         """Return the tables of which a row was written under a key that may be spelt otherwise."""
@@ -125,6 +129,7 @@ class Ledger:
             self.begun, self.ended = None, self.begun
         self.snapshot_since = self.begun_by = self.translate = None
         self.everything = self.isolation_changed = self.local_settings = self.opened = False
+        self.aborted = False
 
 
 def ledger_of(connection: Any) -> Ledger | None:

@@ -12,10 +12,11 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import wrapt
-from sqlalchemy.engine import Connection
+from sqlalchemy.engine import Connection, ExceptionContext
+from sqlalchemy.exc import DBAPIError
 
 from sqlmodel_cache import _state
-from sqlmodel_cache.orm.connections.isolation import sqlite_in_transaction
+from sqlmodel_cache.orm.connections.isolation import level_of, sqlite_in_transaction
 from sqlmodel_cache.orm.connections.ledger import Ledger, ledger_of, open_ledger
 from sqlmodel_cache.orm.connections.publish import commit, end_early, withdraw
 
@@ -87,6 +88,17 @@ def open_for_write(connection: Connection) -> Ledger:
     return open_ledger(connection)
 
 
+def on_error(context: ExceptionContext) -> None:
+    """Note that PostgreSQL has aborted the transaction in which a statement failed."""
+    connection = context.connection
+    if connection is None or context.dialect.name != "postgresql":
+        return
+    failed = isinstance(context.sqlalchemy_exception, DBAPIError)
+    if failed and level_of(connection, connection) != "AUTOCOMMIT":
+        wrap_dialect(connection.dialect)
+        open_ledger(connection).aborted = True
+
+
 def _do_commit(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
     ledger = ledger_of(args[0])
     if ledger is None:
@@ -151,7 +163,9 @@ def _do_release_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) ->
 
 def _do_rollback_to_savepoint(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:
     wrapped(*args, **kwargs)
-    open_ledger(args[0]).frames.rollback_to(args[1])
+    ledger = open_ledger(args[0])
+    ledger.frames.rollback_to(args[1])
+    ledger.aborted = False
 
 
 def _do_prepare_twophase(wrapped: Any, dialect: Any, args: Any, kwargs: Any) -> None:

@@ -245,6 +245,8 @@ def _at_bind(
             return reason
     ledger = None if connection is None else ledger_of(connection)
     if ledger is not None:
+        if ledger.aborted:
+            return Bypass.INACTIVE
         if ledger.settings or ledger.local_settings:
             return Bypass.SETTINGS
         if ledger.isolation_changed:

@@ -28,6 +28,7 @@ from sqlmodel_cache.orm.connections.autocommit import fence_now, settle_statemen
 from sqlmodel_cache.orm.connections.cursors import watch_cursor
 from sqlmodel_cache.orm.connections.ledger import Ledger, ledger_of
 from sqlmodel_cache.orm.connections.transactions import (
+    on_error,
     on_first_savepoint,
     open_for_write,
     unwatch_recoveries,
@@ -137,6 +138,7 @@ _STATEMENT_EVENTS: tuple[tuple[str, Callable[..., None]], ...] = (
     ("do_execute", _on_statement),
     ("do_executemany", _on_statement),
     ("do_execute_no_params", _on_bare_statement),
+    ("handle_error", on_error),
 )
 
 
