@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.orm import sessionmaker
 from sqlmodel_cache import SQLModelCache, cached_sessionmaker
 from tests.recording import record_sql
 from tests.scenarios.harness import World, on_sqlite
-from tests.scenarios.models import Hero, Town, create_tables
+from tests.scenarios.models import Brief, Hero, Town, create_tables
 
 MakeWorld = Callable[..., World]
 
@@ -120,6 +121,20 @@ def test_b24_in_memory_databases_are_each_their_own(make_world: MakeWorld) -> No
         _get(world, engine, 1)
         assert _hits(world, engine, 1).name == f"{number}"
         engine.dispose()
+
+
+@pytest.mark.parametrize("family", ["sqlite", "mariadb", "postgresql"])
+def test_b24_a_table_that_is_created_is_empty(make_world: MakeWorld, family: str) -> None:
+    """Whoever dropped the one before, and were it a whole database: its rows are not read."""
+    world = make_world("sync", "memory", family)
+    table: Any = Brief.__table__
+    pk = world.store(Brief(name="old"))
+    world.warm(Brief, pk)
+    with closing(world.outside.raw_connection()) as unseen:
+        unseen.cursor().execute(f"DROP TABLE {table.name}")
+        unseen.commit()
+    table.create(world.engine)
+    assert world.miss(Brief, pk) is None
 
 
 def test_b24_databases_of_one_server_never_meet(

@@ -516,12 +516,15 @@ def test_raw_write_drops_everything(world, caplog, no_sqlglot):
 
 
 def test_ddl(world, no_sqlglot):
-    """Dropping a table drops its model; creating one touches nothing; unknown DDL everything."""
+    """Dropping a table, and creating it, drops its model; unknown DDL everything."""
     with world.engine.begin() as connection:
         connection.execute(DDL("CREATE TABLE other (id int)"))
         assert ledger_of(connection) is None or not ledger_of(connection).everything
-        world.Badge.__table__.drop(connection)
-        assert world.touched(connection)[1] == {"badge"}
+    for change in (world.Badge.__table__.drop, world.Badge.__table__.create):
+        with world.engine.begin() as connection:
+            change(connection)
+            assert world.touched(connection)[1] == {"badge"}
+    with world.engine.begin() as connection:
         connection.execute(DDL("ALTER TABLE team ADD COLUMN more int"))
         assert ledger_of(connection).everything
 

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 
 from sqlalchemy import SelectBase, TableClause, TextualSelect
 from sqlalchemy.orm import FromStatement
-from sqlalchemy.sql.ddl import DDL, DropSchema, DropTable
+from sqlalchemy.sql.ddl import DDL, CreateTable, DropSchema, DropTable
 from sqlalchemy.sql.visitors import iterate
 
 from sqlmodel_cache.orm import _compiling, _sqlalchemy
@@ -86,11 +86,14 @@ def _elements(compiled: Any) -> Iterator[Any]:
     yield from _compiling.ctes_of(compiled)
 
 
-def tables_dropped(element: Any, tables: TableMap) -> frozenset[str] | None:
-    """Return the roots' tables that a DDL element of SQLAlchemy's drops; None: judge its text.
+def tables_emptied(element: Any, tables: TableMap) -> frozenset[str] | None:
+    """Return the roots' tables that a DDL element of SQLAlchemy's empties; None: judge its text.
 
-    What others than SQLAlchemy call DDL is judged by its text, whatever its class is called.
+    A table that is created is empty, whoever dropped the one before. What others than SQLAlchemy
+    call DDL is judged by its text, whatever its class is called.
     """
+    if isinstance(element, CreateTable):
+        return frozenset(hit.root.table for hit in tables.targets(element.element))
     if isinstance(element, DropTable):
         dropped = {hit.root.table for hit in tables.targets(element.element)}
         return frozenset(dropped | tables.dependants(element.element, deleted=True))

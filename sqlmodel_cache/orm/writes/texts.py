@@ -31,7 +31,7 @@ from sqlmodel_cache.orm.writes.sqltext import (
     is_one_statement,
     temporary_tables,
 )
-from sqlmodel_cache.orm.writes.statements import tables_dropped
+from sqlmodel_cache.orm.writes.statements import tables_emptied
 
 if TYPE_CHECKING:
     from sqlmodel_cache.orm.connections.ledger import Ledger
@@ -122,8 +122,8 @@ def _judge(statement: str, compiled: Any, context: Any) -> tuple[Effect, frozens
     """Return what the text does, and the roots' tables that it writes; None: it writes none."""
     tables = table_map()
     dialect = context.root_connection.dialect
-    if context.isddl and (dropped := tables_dropped(compiled.statement, tables)) is not None:
-        return Effect.NOTHING, dropped or None
+    if context.isddl and (emptied := tables_emptied(compiled.statement, tables)) is not None:
+        return Effect.NOTHING, emptied or None
     reading = read(statement, dialect.name)
     if OPTION in context.execution_options:
         return reading.effect & ~Effect.ANYTHING, None
