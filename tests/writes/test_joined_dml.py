@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import Engine, ForeignKey, create_engine, delete, insert, select, update
+from sqlalchemy import Engine, ForeignKey, create_engine, delete, event, insert, select, update
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from sqlmodel_cache import SQLModelCache, cached
-from tests.queries.programs import listen
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,7 +73,7 @@ class Saw(Tool):
 def engine(tmp_path: Path) -> Iterator[Engine]:
     """Return a database with a vehicle, a truck, and a wheel of each."""
     made = create_engine(f"sqlite:///{tmp_path / 'joined.sqlite3'}")
-    listen(made)
+    event.listen(made, "connect", lambda driver, _: driver.execute("PRAGMA foreign_keys=ON"))
     Base.metadata.create_all(made)
     SQLModelCache.configure("memory://")
     with Session(made) as session:
