@@ -137,9 +137,22 @@ def _take(state: InstanceState[Any], capture: Capture) -> None:
     shape = reader.shape_of(state.mapper) if state.mapper.isa(reader.plan.mapper) else None
     if shape is None:
         return
+    if _is_halved(state, reader):
+        capture.rows[state.key[1]] = None
+        return
     try:
         payload, flags = shape.codec.encode(stored_values(shape, state.dict))
     except Unstorable:
         capture.rows[state.key[1]] = None
         return
     capture.rows[state.key[1]] = Row(payload, flags, shape.codec.fingerprint)
+
+
+def _is_halved(state: InstanceState[Any], reader: Reader) -> bool:
+    """Tell whether the table of a subclass has no part of this row, which an outer join left out.
+
+    The base class finds such a row, the subclass does not.
+    """
+    assert state.key is not None
+    pairs = zip(reader.plan.key, state.key[1], strict=True)
+    return any(state.dict.get(name, value) is None and value is not None for name, value in pairs)
