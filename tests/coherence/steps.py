@@ -19,8 +19,8 @@ from typing import Any, Final
 import wrapt
 
 from sqlmodel_cache.orm._sqlalchemy import await_, in_greenlet
-from sqlmodel_cache.orm.queries import answer
-from sqlmodel_cache.orm.reads import lookup, many
+from sqlmodel_cache.orm.queries import answer, instances
+from sqlmodel_cache.orm.reads import lookup, together
 from sqlmodel_cache.protocol.ops import Fence, Release
 from sqlmodel_cache.transport.async_ import RedisAsyncTransport
 from sqlmodel_cache.transport.lines import RedisLineTransport
@@ -213,5 +213,6 @@ def delay_fills(delay: Callable[[], None]) -> None:
         delay()
         return settle(*arguments, **named)
 
-    for module in (lookup, many, answer):
+    for module in (lookup, together, answer, instances):
+        assert vars(module)["settle"] is settle
         vars(module)["settle"] = dawdle
