@@ -262,14 +262,14 @@ def test_stamps_made_after_the_select_are_seen(
     """A stamp must have been read before the SELECT that its result comes from."""
     fill = answer._fill
 
-    def late(scope: Any, counters: Any, asked: Any, held: Any, load: Any, rows_of: Any) -> Any:
+    def late(scope: Any, counters: Any, asked: Any, held: Any, load: Any, *others: Any) -> Any:
         def load_first() -> Any:
             result = load()
             steps = results.look_up(asked, answer.PATIENCE, fills=True)
             answer.bridge.run(scope.cache.stores, steps)
             return result
 
-        return fill(scope, counters, asked, held, load_first, rows_of)
+        return fill(scope, counters, asked, held, load_first, *others)
 
     monkeypatch.setattr(answer, "_fill", late)
     assert violations(engine, "insert", "list", rounds="write in read", cold=True)
