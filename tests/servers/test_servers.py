@@ -219,6 +219,7 @@ def test_missing_server(monkeypatch):
 def test_a_cluster_that_is_wanting(monkeypatch):
     """A server without cluster mode is a skip, or a failure where a Redis was asked for."""
     monkeypatch.setattr("tests.servers.redis_server.any_binary", lambda: Path(sys.executable))
+    monkeypatch.setenv(SERVERS, "")
     monkeypatch.delenv(VARIABLE, raising=False)
     with ExitStack() as stack, pytest.raises(Unavailable, match="cluster mode"):
         start_node(stack)
