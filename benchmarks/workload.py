@@ -42,13 +42,15 @@ class _Item(SQLModel):
 
 
 class CachedItem(_Item, CachedModel, table=True):
-    """What is read with the cache."""
+    """What is read with the cache; nothing of it ends during a measurement."""
+
+    __cache_config__ = CacheConfig(ttl=86_400)
 
 
 class CopiedItem(_Item, CachedModel, table=True):
     """The same, with copies in each process."""
 
-    __cache_config__ = CacheConfig(local_ttl=60)
+    __cache_config__ = CacheConfig(ttl=86_400, local_ttl=3_600)
 
 
 class PlainItem(_Item, table=True):
